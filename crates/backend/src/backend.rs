@@ -1,0 +1,81 @@
+//! The trait a plug-in implements.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use async_trait::async_trait;
+
+use crate::{Error, Link};
+
+/// What a backend is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Carries Ethernet frames for the stack.
+    Link,
+    /// Connects guest sockets on the host kernel.
+    Shunt,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Link => "link",
+            Role::Shunt => "shunt",
+        })
+    }
+}
+
+/// What every backend is told when it is built. More fields may come: start from `default()`.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Largest IP packet of the link, in bytes (RFC 791; 1280 is the least for IPv6, RFC 8200).
+    pub mtu: u16,
+    /// Whether the link should offer IPv6.
+    pub ipv6: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { mtu: 65520, ipv6: true }
+    }
+}
+
+/// A plug-in named in `--net=`. Object safe; methods stand in the order they are called.
+///
+/// A backend implements the methods of its [`Role`] and leaves the others at their defaults.
+#[async_trait]
+pub trait Backend: Send + Sync + fmt::Debug {
+    /// The name used in `--net=`, the same as in its [`Registration`](crate::Registration).
+    fn name(&self) -> &'static str;
+
+    /// Which of the two roles this backend plays.
+    fn role(&self) -> Role;
+
+    /// Opens the link. Called at most once, before the guest starts, inside a tokio runtime.
+    ///
+    /// Dropping the future leaves nothing behind (no child, socket or file).
+    ///
+    /// # Errors
+    /// [`Error::NotALink`] by default; [`Error::Open`] with what to do when the link cannot start.
+    async fn open(&self) -> Result<Box<dyn Link>, Error> {
+        Err(Error::NotALink { name: self.name() })
+    }
+
+    /// Connects `socket`, a duplicate of the guest's own, on the host: its open file description
+    /// is shared with the guest, so its status flags must not be changed.
+    ///
+    /// On a non-blocking socket the first poll completes with what connect(2) returned, usually
+    /// `EINPROGRESS`. On a blocking one the future waits as connect(2) would, `SO_SNDTIMEO`
+    /// included; dropping it interrupts the wait and leaves the socket as a signal would.
+    /// Calls for different sockets may run at the same time.
+    ///
+    /// # Errors
+    /// The errno of connect(2); `EOPNOTSUPP` by default.
+    async fn connect(&self, socket: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()> {
+        let _ = (socket, to);
+        Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
+    }
+}

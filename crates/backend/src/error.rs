@@ -1,0 +1,66 @@
+//! What can go wrong before the first frame.
+
+use std::error::Error as StdError;
+
+use crate::Role;
+
+/// Errors of naming, composing and opening backends.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A link's peer went away.
+    #[error("link {name} is dead: {reason}")]
+    Dead {
+        /// The backend.
+        name: &'static str,
+        /// Its last words.
+        reason: String,
+    },
+    /// `--net=` names a backend twice, or two of one role.
+    #[error(
+        "--net={spec}: `{second}` is a second {role}, after `{first}`; name at most one link and one shunt"
+    )]
+    Conflict {
+        /// The whole value of `--net=`.
+        spec: String,
+        /// The role both play.
+        role: Role,
+        /// The one named first.
+        first: &'static str,
+        /// The one named second.
+        second: &'static str,
+    },
+    /// `--net=none` was combined with a backend.
+    #[error("--net={spec}: `none` stands alone")]
+    None {
+        /// The whole value of `--net=`.
+        spec: String,
+    },
+    /// A shunt was asked to carry frames.
+    #[error("backend `{name}` is not a link: it cannot carry frames")]
+    NotALink {
+        /// The backend.
+        name: &'static str,
+    },
+    /// The link could not be opened.
+    #[error("cannot open link {name}: {advice}")]
+    Open {
+        /// The backend.
+        name: &'static str,
+        /// What to do about it.
+        advice: String,
+        /// What the system said.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// No such backend.
+    #[error("--net={spec}: there is no backend `{name}`; this program has {registered}")]
+    Unknown {
+        /// The whole value of `--net=`.
+        spec: String,
+        /// The unknown word.
+        name: String,
+        /// The registered names, sorted, or `none`.
+        registered: String,
+    },
+}
