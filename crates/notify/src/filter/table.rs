@@ -1,0 +1,123 @@
+//! The table itself.
+
+use super::Action::{Allow, Errno, Notify};
+use super::{Rule, When};
+
+/// The calls that are not simply allowed. Order matters only to the reader: rules do not overlap.
+#[must_use]
+pub fn table() -> &'static [Rule] {
+    TABLE
+}
+
+const ALL: u32 = u32::MAX;
+
+/// `SOCK_NONBLOCK | SOCK_CLOEXEC` share the word with the type of a socket.
+const TYPE: u32 = !((libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u32);
+
+/// `SIOC*` (include/uapi/linux/sockios.h): the second byte is 0x89.
+const IOCTL_GROUP: u32 = 0xff00;
+const SIOC: u32 = 0x8900;
+
+const CLONE_NEWTIME: u32 = 0x80;
+const NAMESPACES: u32 = CLONE_NEWTIME
+    | (libc::CLONE_NEWCGROUP
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWUSER
+        | libc::CLONE_NEWUTS) as u32;
+
+/// `UFFD_USER_MODE_ONLY` (5.11).
+const USER_MODE_ONLY: u32 = 1;
+
+/// The timeouts of 64 bits (5.1); the C library picks by the width of its `time_t`.
+const SO_RCVTIMEO_NEW: i32 = 66;
+const SO_SNDTIMEO_NEW: i32 = 67;
+
+const fn is(arg: u8, values: &'static [u32]) -> When {
+    When::OneOf { arg, mask: ALL, values }
+}
+
+const fn is_not(arg: u8, values: &'static [u32]) -> When {
+    When::NoneOf { arg, mask: ALL, values }
+}
+
+const fn rule(call: &'static str, when: &'static [When], action: super::Action, why: &'static str) -> Rule {
+    Rule { call, when, action, why }
+}
+
+const INTERNET: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
+const SOL_SOCKET: &[u32] = &[libc::SOL_SOCKET as u32];
+const FASTOPEN: u32 = libc::MSG_FASTOPEN as u32;
+
+#[rustfmt::skip]
+static TABLE: &[Rule] = &[
+    // Making sockets.
+    rule("socket", &[is(0, &[libc::AF_UNIX as u32])], Allow, "carries no internet address"),
+    rule("socket", &[
+        is(0, INTERNET),
+        When::OneOf { arg: 1, mask: TYPE, values: &[libc::SOCK_STREAM as u32] },
+        is(2, &[0, libc::IPPROTO_TCP as u32]),
+    ], Allow, "a TCP socket is harmless until connect, bind or listen, and those are mediated"),
+    rule("socket", &[is_not(0, &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32])], Notify,
+        "refused with the errno of a kernel that lacks the family"),
+
+    // Where an internet address is given, or must be told.
+    rule("connect", &[], Notify, "the destination is judged"),
+    rule("bind", &[], Notify, "the address is judged"),
+    rule("listen", &[], Notify, "binds an unbound socket by itself; never continued, for any family"),
+    rule("getsockname", &[], Notify, "the guest's addresses are the stack's"),
+    rule("getpeername", &[], Notify, "the guest's addresses are the stack's"),
+
+    // Options. Those of the guest's own end are native.
+    rule("setsockopt", &[is(1, SOL_SOCKET), is(2, &[
+        libc::SO_PASSCRED as u32, libc::SO_RCVLOWAT as u32, libc::SO_REUSEADDR as u32,
+        libc::SO_RCVTIMEO as u32, libc::SO_SNDTIMEO as u32, SO_RCVTIMEO_NEW as u32, SO_SNDTIMEO_NEW as u32,
+    ])], Allow, "touches only the guest's own end"),
+    rule("setsockopt", &[is_not(1, SOL_SOCKET)], Notify, "the stack's end may need it, or it must be refused"),
+    rule("getsockopt", &[is(1, SOL_SOCKET), is_not(2, &[libc::SO_ERROR as u32])], Allow,
+        "the guest's own end tells the truth"),
+    rule("getsockopt", &[is_not(1, &[
+        libc::SOL_SOCKET as u32, libc::IPPROTO_IP as u32, libc::IPPROTO_TCP as u32, libc::IPPROTO_IPV6 as u32,
+    ])], Allow, "no level of an internet socket"),
+    rule("getsockopt", &[is(1, SOL_SOCKET), is(2, &[libc::SO_ERROR as u32])], Notify,
+        "the error of a parked or failed connection is the stack's"),
+    rule("getsockopt", &[is(1, &[
+        libc::IPPROTO_IP as u32, libc::IPPROTO_TCP as u32, libc::IPPROTO_IPV6 as u32,
+    ])], Notify, "the stack's end knows the answer"),
+
+    // An address beside the data. A TCP socket ignores it but for MSG_FASTOPEN, which connects;
+    // datagram sockets of the internet do not exist here.
+    rule("sendto", &[When::OneOf { arg: 3, mask: FASTOPEN, values: &[0] }], Allow, "does not connect"),
+    rule("sendto", &[When::SomeBit { arg: 3, bits: FASTOPEN, without: 0 }], Notify, "connects: refused"),
+    rule("sendmsg", &[When::OneOf { arg: 2, mask: FASTOPEN, values: &[0] }], Allow, "does not connect"),
+    rule("sendmsg", &[When::SomeBit { arg: 2, bits: FASTOPEN, without: 0 }], Notify, "connects: refused"),
+    rule("sendmmsg", &[When::OneOf { arg: 3, mask: FASTOPEN, values: &[0] }], Allow, "does not connect"),
+    rule("sendmmsg", &[When::SomeBit { arg: 3, bits: FASTOPEN, without: 0 }], Notify, "connects: refused"),
+
+    // Interfaces and routes.
+    rule("ioctl", &[When::NoneOf { arg: 1, mask: IOCTL_GROUP, values: &[SIOC] }], Allow, "not of a socket"),
+    rule("ioctl", &[When::OneOf { arg: 1, mask: IOCTL_GROUP, values: &[SIOC] }], Notify,
+        "interfaces and routes are the stack's"),
+
+    // Ways around the filter.
+    rule("io_uring_setup", &[], Errno(libc::ENOSYS), "the filter cannot see inside; programs fall back"),
+    rule("io_uring_enter", &[], Errno(libc::ENOSYS), "the filter cannot see inside; programs fall back"),
+    rule("io_uring_register", &[], Errno(libc::ENOSYS), "the filter cannot see inside; programs fall back"),
+    rule("setns", &[When::SomeBit { arg: 1, bits: NAMESPACES, without: libc::CLONE_NEWNET as u32 }], Allow,
+        "not a network namespace"),
+    rule("setns", &[When::OneOf { arg: 1, mask: ALL, values: &[0] }], Notify,
+        "may be a network namespace that the guest did not make, which may lead out"),
+    rule("bpf", &[], Errno(libc::EPERM),
+        "programs on sockets and control groups rewrite addresses; EPERM is an unprivileged process's answer"),
+
+    // Ways to stop the supervisor from answering.
+    rule("prctl", &[is_not(0, &[libc::PR_SET_DUMPABLE as u32])], Allow, "does not concern us"),
+    rule("prctl", &[is(0, &[libc::PR_SET_DUMPABLE as u32])], Notify,
+        "a guest that is not dumpable cannot be read: success is answered and nothing done"),
+    rule("userfaultfd", &[When::SomeBit { arg: 0, bits: USER_MODE_ONLY, without: 0 }], Allow,
+        "cannot hold a fault that another process takes"),
+    rule("userfaultfd", &[When::OneOf { arg: 0, mask: USER_MODE_ONLY, values: &[0] }], Errno(libc::EPERM),
+        "a page could hold whoever reads it for ever; EPERM is what vm.unprivileged_userfaultfd=0 answers, \
+         so programs know it (root has other ways, which the watch survives)"),
+];

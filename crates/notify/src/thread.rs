@@ -1,0 +1,121 @@
+//! A guest's thread, and the names of what belongs to it.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
+
+use crate::status::{self, Status};
+use crate::{Features, sys};
+
+/// A thread's id, in our pid namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tid(pub i32);
+
+impl fmt::Display for Tid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A descriptor's number in the guest. It says nothing about ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TargetFd(pub RawFd);
+
+/// A guest's thread, held by a pidfd, so that its id cannot be reused unnoticed.
+///
+/// Opening one costs about a microsecond, so there is no cache.
+#[derive(Debug)]
+pub struct GuestThread {
+    tid: Tid,
+    pidfd: OwnedFd,
+}
+
+impl GuestThread {
+    /// Opens a thread by its id, which may have been reused: prefer
+    /// [`Notification::thread`](crate::Notification::thread), which is sure.
+    ///
+    /// Before Linux 6.9 only processes have pidfds, so it is the thread's process that is opened.
+    /// [`descriptor`](Self::descriptor) then looks into the table of the process's leader: a thread
+    /// with a table of its own gets `EBADF` or its leader's file, and after the leader has exited
+    /// everybody gets `ESRCH`.
+    ///
+    /// # Errors
+    /// `ESRCH` (or `ENOENT`) if there is no such thread; `EMFILE`.
+    pub fn open(tid: Tid, features: &Features) -> io::Result<GuestThread> {
+        let pidfd = if features.pidfd_thread {
+            sys::pidfd_open(tid.0, sys::PIDFD_THREAD)?
+        } else {
+            sys::pidfd_open(Status::read(tid)?.tgid, 0)?
+        };
+        Ok(GuestThread { tid, pidfd })
+    }
+
+    /// A duplicate of the guest's descriptor, close-on-exec. It shares the open file description, so
+    /// status flags must not be changed.
+    ///
+    /// # Errors
+    /// `EBADF` if the guest has no such descriptor, `ESRCH` if the thread is gone, `EPERM` without ptrace
+    /// rights, `EMFILE`.
+    pub fn descriptor(&self, fd: TargetFd) -> io::Result<OwnedFd> {
+        Ok(pidfd_getfd(&self.pidfd, fd.0, PidfdGetfdFlags::empty())?)
+    }
+
+    /// The thread's id.
+    #[must_use]
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// The id of the thread's process.
+    ///
+    /// # Errors
+    /// `ESRCH` or `ENOENT` if the thread is gone.
+    pub fn process(&self) -> io::Result<i32> {
+        Ok(Status::read(self.tid)?.tgid)
+    }
+
+    /// The thread's name (proc(5), `comm`), or nothing if it is gone.
+    #[must_use]
+    pub fn comm(&self) -> String {
+        // Any bytes but NUL.
+        let bytes = fs::read(self.proc_path("comm")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned()
+    }
+
+    /// Whether a signal is pending that this very thread is going to take, so that a call that waits
+    /// ought to be [restarted](crate::Notification::restart). In doubt it says no.
+    ///
+    /// Asking costs some 20 µs, and as much again for each further thread when a signal is pending for
+    /// the whole process: ask every 10 to 20 ms.
+    ///
+    /// # Errors
+    /// `ESRCH` or `ENOENT` if the thread is gone.
+    pub fn will_take_signal(&self) -> io::Result<bool> {
+        status::will_take_signal(self.tid)
+    }
+
+    /// The inode number of the thread's network namespace.
+    ///
+    /// # Errors
+    /// `EACCES` without ptrace rights; `ENOENT` if the thread is gone.
+    pub fn net_namespace(&self) -> io::Result<u64> {
+        Ok(fs::metadata(self.proc_path("ns/net"))?.ino())
+    }
+
+    /// The path of something of the thread's in proc(5): `root`, `cwd`, `fd/3`.
+    #[must_use]
+    pub fn proc_path(&self, what: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{what}", self.tid))
+    }
+}
+
+impl AsFd for GuestThread {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
