@@ -1,1 +1,112 @@
-fn main() {}
+//! `cargo xtask …`: everything a developer or CI runs, one task each.
+//!
+//! It starts on a bare Debian 12 with a Rust toolchain, so it links no C library and depends on
+//! little. Every task first makes sure of what it needs, says what it is about to do before doing
+//! it, and is silent about what is already there.
+#![forbid(unsafe_code)]
+
+mod demo;
+mod expected;
+mod kernel;
+mod kernel_source;
+mod libtest;
+mod packages;
+mod shell;
+mod sources;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+
+use packages::Purpose;
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "Developer and CI tasks of netshunt")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Task {
+    /// Measure netshunt against the host's own network
+    Bench,
+    /// Lint every crate; a warning is an error
+    Clippy,
+    /// Build everything, then run one command over both paths and show what happened
+    Demo,
+    /// Build the documentation; a warning is an error
+    Doc,
+    /// Check the formatting
+    Fmt {
+        /// Format the files instead
+        #[arg(long)]
+        write: bool,
+    },
+    /// Build the kernel library, or take it from the cache
+    Kernel {
+        /// Build it twice, in different folders, and compare the bytes
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Install what the build and the tests need, and fetch the kernel's source
+    Setup,
+    /// Everything CI runs: fmt, clippy, doc, kernel, unit tests, end-to-end tests as root and not
+    Test {
+        /// Only the groups named, separated by commas
+        #[arg(long, value_delimiter = ',', value_name = "GROUP")]
+        only: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Bench => bail!("the benchmarks are not written yet"),
+        Task::Clippy => test::clippy()?,
+        Task::Demo => demo::run()?,
+        Task::Doc => test::doc()?,
+        Task::Fmt { write } => test::fmt(write)?,
+        Task::Kernel { verify } => build_kernel(verify)?,
+        Task::Setup => setup(Purpose::Test)?,
+        Task::Test { only } => return test::run(&only),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes sure of everything that `purpose` needs.
+fn setup(purpose: Purpose) -> Result<()> {
+    packages::ensure_installed(purpose)?;
+    if purpose == Purpose::Test {
+        toolchain::ensure_components()?;
+    }
+    kernel_source::ensure_downloaded().map(drop)
+}
+
+/// Builds the kernel library and says what it is; with `verify` also that it is reproducible.
+fn build_kernel(verify: bool) -> Result<()> {
+    setup(Purpose::Build)?;
+    let source = kernel_source::ensure_downloaded()?;
+    let folder = shell::target().join("lkl");
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let built = kernel::ensure(&source, &folder, jobs)?;
+    let time = built.seconds.map_or_else(|| "from cache".to_owned(), |s| format!("built in {s} s"));
+    shell::say(format!("kernel library: Linux {}, sha256 {}, {time}", built.version, built.sha256));
+    println!("         {}", built.library.display());
+    if verify {
+        kernel::verify(&source, &folder, jobs)?;
+    }
+    Ok(())
+}

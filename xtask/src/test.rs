@@ -1,0 +1,294 @@
+//! `cargo xtask test`: what CI runs. Every group runs, whatever failed before it; then a table.
+
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::expected;
+use crate::libtest::Tally;
+use crate::packages::Purpose;
+use crate::shell::{self, Privilege, say};
+
+/// A test as root and a test as nobody are the same program; this variable tells it which.
+const TEST_USER: &str = "NETSHUNT_TEST_USER";
+
+/// In the order they run: what fails soonest and tells most comes first.
+const GROUPS: &[(&str, Run)] = &[
+    ("setup", Run::Check(|| crate::setup(Purpose::Test))),
+    ("fmt", Run::Check(|| fmt(false))),
+    ("clippy", Run::Check(clippy)),
+    ("doc", Run::Check(doc)),
+    ("kernel", Run::Check(|| crate::build_kernel(false))),
+    ("unit", Run::Tests(unit)),
+    ("e2e-root", Run::Tests(|| end_to_end(None))),
+    ("e2e-user", Run::Tests(|| end_to_end(Some("nobody")))),
+];
+
+#[derive(Clone, Copy, Debug)]
+enum Run {
+    /// Passes or not.
+    Check(fn() -> Result<()>),
+    /// Counts.
+    Tests(fn() -> Result<Outcome>),
+}
+
+/// What came of a group of tests.
+#[derive(Debug)]
+enum Outcome {
+    /// They ran; `success` is what their runner said.
+    Ran { tally: Tally, success: bool },
+    /// They could not, and that is allowed here.
+    Skipped { why: String },
+}
+
+/// One line of the table.
+#[derive(Debug, Default)]
+struct Row {
+    name: &'static str,
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    took: Duration,
+    /// What a reader must know: every reason that the group failed or left something out.
+    notes: Vec<String>,
+}
+
+/// Runs the groups (all of them if `only` is empty) and prints the table.
+///
+/// # Errors
+/// When `only` names no group. A failed group is an exit code, not an error.
+pub(crate) fn run(only: &[String]) -> Result<ExitCode> {
+    let names: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
+    for wanted in only {
+        ensure!(names.contains(&wanted.as_str()), "no group `{wanted}`; there are: {}", names.join(", "));
+    }
+    describe_machine();
+    let chosen =
+        GROUPS.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|wanted| wanted == name));
+    let rows: Vec<Row> = chosen.map(|(name, run)| run_group(name, *run)).collect();
+    print_table(&rows);
+    let sum = |of: fn(&Row) -> usize| rows.iter().map(of).sum::<usize>();
+    let failed = sum(|row| row.failed);
+    println!("{} passed, {failed} failed, {} skipped", sum(|row| row.passed), sum(|row| row.skipped));
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_group(name: &'static str, run: Run) -> Row {
+    println!("\n===== {name}");
+    let start = Instant::now();
+    let mut row = Row { name, ..Row::default() };
+    match run {
+        Run::Check(check) => match check() {
+            Ok(()) => row.passed = 1,
+            Err(error) => row.fail(format!("{error:#}")),
+        },
+        Run::Tests(tests) => match tests() {
+            Ok(Outcome::Ran { tally, success }) => row.judge(&tally, success),
+            Ok(Outcome::Skipped { why }) => {
+                row.skipped = 1;
+                row.notes.push(format!("the whole group: {why}"));
+            }
+            Err(error) => row.fail(format!("{error:#}")),
+        },
+    }
+    for note in &row.notes {
+        say(format!("{name}: {note}"));
+    }
+    row.took = start.elapsed();
+    row
+}
+
+impl Row {
+    fn fail(&mut self, why: String) {
+        self.failed += 1;
+        self.notes.push(why);
+    }
+
+    /// Holds what ran against what should have.
+    fn judge(&mut self, tally: &Tally, success: bool) {
+        (self.passed, self.failed, self.skipped) = (tally.passed, tally.failed, tally.ignored);
+        for name in &tally.failed_names {
+            self.notes.push(format!("failed: {name}"));
+        }
+        let allowed: Vec<_> = expected::skips(self.name).collect();
+        for name in &tally.ignored_names {
+            match allowed.iter().find(|(test, _)| test == name) {
+                Some((_, why)) => self.notes.push(format!("skipped: {name}: {why}")),
+                None => self.fail(format!("ignored without a reason in xtask/src/expected.rs: {name}")),
+            }
+        }
+        if tally.ignored != tally.ignored_names.len() {
+            self.fail(format!("{} tests ignored, {} seen by name", tally.ignored, tally.ignored_names.len()));
+        }
+        for (name, _) in
+            allowed.iter().filter(|(test, _)| !tally.ignored_names.iter().any(|name| name == test))
+        {
+            self.fail(format!("xtask/src/expected.rs lists a skip that did not happen: {name}"));
+        }
+        if tally.filtered > 0 {
+            self.fail(format!("{} tests were filtered out", tally.filtered));
+        }
+        let least = expected::minimum(self.name);
+        if tally.passed < least {
+            self.fail(format!("only {} passed; xtask/src/expected.rs asks for {least}", tally.passed));
+        }
+        if !success && self.failed == 0 {
+            self.fail("the run did not succeed, and no test says why: see its output".to_owned());
+        }
+    }
+}
+
+/// The formatting of every crate, checked or repaired.
+pub(crate) fn fmt(write: bool) -> Result<()> {
+    shell::run(&mut shell::cargo(if write { &["fmt", "--all"] } else { &["fmt", "--all", "--check"] }))
+}
+
+/// The lints of every crate and target.
+pub(crate) fn clippy() -> Result<()> {
+    shell::run(&mut shell::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
+}
+
+/// The documentation, private items' links included.
+pub(crate) fn doc() -> Result<()> {
+    let mut doc = shell::cargo(&["doc", "--workspace", "--no-deps"]);
+    shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+}
+
+/// Every test but the end-to-end ones.
+fn unit() -> Result<Outcome> {
+    tests(&mut shell::cargo(&["test", "--workspace", "--exclude", "netshunt-tests", "--no-fail-fast"]))
+}
+
+/// Real programs against real servers: the harness as root (it makes network namespaces), netshunt
+/// as root too or as `user`.
+fn end_to_end(user: Option<&str>) -> Result<Outcome> {
+    let privilege = Privilege::detect();
+    if privilege == Privilege::None {
+        let why = "not root, and sudo needs a password; run it as root to have these tests";
+        ensure!(!is_ci(), "{why}");
+        return Ok(Outcome::Skipped { why: why.to_owned() });
+    }
+    // What users run; a debug build would need minutes for the gigabyte.
+    shell::run(&mut shell::cargo(&["build", "--release", "--package", "netshunt"]))?;
+    let mut settings = vec![
+        format!("NETSHUNT_BIN={}", shell::target().join("release/netshunt").display()),
+        format!("NETSHUNT_LKL={}", shell::target().join("lkl/liblkl.so").display()),
+    ];
+    settings.extend(user.map(|user| format!("{TEST_USER}={user}")));
+    // Cargo builds as us and starts the test programs through this; `env`, since sudo clears ours.
+    let runner = [privilege.prefix(), &["env"]].concat().join(" ") + " " + &settings.join(" ");
+    let mut command = shell::cargo(&["test", "--package", "netshunt-tests", "--no-fail-fast"]);
+    command.args(["--", "--test-threads=2"]);
+    tests(command.env(runner_variable()?, runner).env_remove(TEST_USER))
+}
+
+/// The name of cargo's setting for the program that starts test programs, for this machine.
+fn runner_variable() -> Result<String> {
+    let version = shell::output(Command::new("rustc").arg("-vV"))?;
+    let host =
+        version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
+}
+
+/// Runs a `cargo test`, showing and counting as it goes.
+fn tests(command: &mut Command) -> Result<Outcome> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start cargo test")?;
+    let output = BufReader::new(child.stdout.take().expect("asked for a pipe above"));
+    let mut tally = Tally::default();
+    for line in output.split(b'\n') {
+        let line = line.context("cannot read what the tests print")?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        tally.line(&line);
+    }
+    let status = child.wait().context("cannot wait for cargo test")?;
+    Ok(Outcome::Ran { tally, success: status.success() })
+}
+
+fn is_ci() -> bool {
+    env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
+}
+
+/// What a reader of a log asks first.
+fn describe_machine() {
+    let version = |program: &str, arguments: &[&str]| {
+        shell::output(Command::new(program).args(arguments))
+            .map_or("unknown".to_owned(), |s| s.trim().to_owned())
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    say(format!(
+        "Linux {}, {cores} cores, {}, {}",
+        version("uname", &["-r"]),
+        version("rustc", &["--version"]),
+        if shell::is_root() { "as root" } else { "not root" }
+    ));
+}
+
+fn print_table(rows: &[Row]) {
+    println!("\n{:<10} {:>7} {:>7} {:>8} {:>8}", "group", "passed", "failed", "skipped", "seconds");
+    for row in rows {
+        let seconds = row.took.as_secs_f64();
+        println!("{:<10} {:>7} {:>7} {:>8} {seconds:>8.1}", row.name, row.passed, row.failed, row.skipped);
+    }
+    for row in rows {
+        for note in &row.notes {
+            println!("{}: {note}", row.name);
+        }
+    }
+    println!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(name: &'static str, tally: &Tally, success: bool) -> Row {
+        let mut row = Row { name, ..Row::default() };
+        row.judge(tally, success);
+        row
+    }
+
+    #[test]
+    fn too_few_tests_fail_a_run() {
+        let tally = Tally { passed: expected::minimum("unit") - 1, ..Tally::default() };
+        assert_eq!(judged("unit", &tally, true).failed, 1);
+    }
+
+    #[test]
+    fn an_ignored_test_without_a_reason_fails_a_run() {
+        let tally = Tally {
+            passed: 1000,
+            ignored: 1,
+            ignored_names: vec!["nobody::knows".into()],
+            ..Tally::default()
+        };
+        assert_eq!(judged("unit", &tally, true).failed, 1);
+    }
+
+    #[test]
+    fn a_run_that_does_not_build_fails() {
+        assert_eq!(judged("no-such-group", &Tally::default(), false).failed, 1);
+    }
+
+    #[test]
+    fn a_full_run_passes() {
+        let tally = Tally { passed: 1000, ..Tally::default() };
+        assert_eq!(judged("unit", &tally, true).failed, 0);
+    }
+
+    #[test]
+    fn every_expectation_names_a_group() {
+        let known = |name: &str| GROUPS.iter().any(|(group, _)| *group == name);
+        assert!(expected::MINIMUM.iter().all(|(name, _)| known(name)));
+        assert!(expected::SKIPS.iter().all(|(name, _, why)| known(name) && !why.is_empty()));
+    }
+
+    #[test]
+    fn the_runner_is_named_as_cargo_names_it() {
+        let name = runner_variable().unwrap();
+        assert!(name.starts_with("CARGO_TARGET_") && name.ends_with("_LINUX_GNU_RUNNER"), "{name}");
+    }
+}
