@@ -1,0 +1,332 @@
+//! connect(2): the verdict, and what follows from it.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::pin::pin;
+use std::sync::PoisonError;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use netshunt_notify::Notification;
+use netshunt_policy::{Destination, Verdict};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use tracing::debug;
+
+use super::{Calls, Kind, Subject, errno};
+use crate::address::{Address, STORAGE, canonical, for_family};
+use crate::flows::{Asked, Open};
+use crate::pending::{Pending, answer};
+use crate::sockets::{Cookie, State};
+use crate::stack::{Command, Connect};
+use crate::sys;
+use crate::waits::signalled;
+
+/// One connect(2) of a TCP socket, with everything that was copied from the guest.
+struct Attempt {
+    notification: Notification,
+    subject: Subject,
+    cookie: Cookie,
+    v6: bool,
+    nonblocking: bool,
+    destination: SocketAddr,
+}
+
+impl Calls {
+    pub(super) fn connect(&self, notification: Notification) {
+        let since = Instant::now();
+        let subject = match self.subject(&notification) {
+            Ok(subject) => subject,
+            Err(errno) => return notification.fail(errno),
+        };
+        let address = match read_address(&notification, 1, 2) {
+            Ok(address) => address,
+            Err(errno) => return notification.fail(errno),
+        };
+        match subject.kind {
+            Kind::Foreign => self.natively(notification, subject, address),
+            Kind::Other => {
+                self.report("connect on a socket that is not mediated", &notification);
+                notification.fail(libc::EACCES);
+            }
+            Kind::Tcp { v6 } => self.connect_tcp(notification, subject, &address, v6, since),
+            Kind::Unix => self.connect_unix(notification, subject, address),
+        }
+    }
+
+    fn connect_tcp(
+        &self,
+        notification: Notification,
+        subject: Subject,
+        bytes: &[u8],
+        v6: bool,
+        since: Instant,
+    ) {
+        let to = match Address::parse(bytes) {
+            Some(Address::Inet(to)) if to.is_ipv6() == v6 => to,
+            Some(Address::Unspec) => return self.dissolve(notification, &subject),
+            Some(_) => return notification.fail(libc::EAFNOSUPPORT),
+            None => return notification.fail(libc::EINVAL),
+        };
+        let found = subject.cookie().and_then(|cookie| {
+            let flags = fcntl(subject.fd(), FcntlArg::F_GETFL).map_err(|e| e as i32)?;
+            Ok((cookie, flags & OFlag::O_NONBLOCK.bits() != 0))
+        });
+        let (cookie, nonblocking) = match found {
+            Ok(found) => found,
+            Err(errno) => return notification.fail(errno),
+        };
+        let destination = canonical(to);
+        let attempt = Attempt { notification, subject, cookie, v6, nonblocking, destination };
+        if let Some(attempt) = self.again(attempt) {
+            self.judge(attempt, since);
+        }
+    }
+
+    /// A connect(2) on a socket that has been connected before; gives back a fresh attempt.
+    fn again(&self, attempt: Attempt) -> Option<Attempt> {
+        let Attempt { cookie, v6, nonblocking, .. } = attempt;
+        let mut sockets = self.sockets.lock();
+        let (state, v6only) =
+            sockets.find(cookie).map_or((State::Idle, None), |entry| (entry.state, entry.v6only));
+        let result = match state {
+            State::Connected { .. } => {
+                // Says 0 once after a non-blocking attempt, then EISCONN, as it should. The peer
+                // is P: no other place can be reached by this.
+                sys::peer_name(attempt.subject.fd()).and_then(|peer| {
+                    sys::connect(attempt.subject.fd(), peer.ok_or(libc_error(libc::EISCONN))?)
+                })
+            }
+            State::Connecting { space, .. } if nonblocking => {
+                sys::connect(attempt.subject.fd(), space.again(v6))
+            }
+            State::Connecting { .. } => {
+                drop(sockets);
+                self.wait_too(attempt);
+                return None;
+            }
+            State::Ended { .. } => Err(libc_error(libc::EISCONN)),
+            State::Failed { errno } => {
+                sockets.set(cookie, State::Idle);
+                drop(sockets);
+                let _ = sys::disconnect(attempt.subject.fd());
+                attempt.notification.fail(errno);
+                return None;
+            }
+            State::Idle if v6only == Some(true) && v6 && attempt.destination.is_ipv4() => {
+                Err(libc_error(libc::ENETUNREACH))
+            }
+            State::Idle => return Some(attempt),
+        };
+        drop(sockets);
+        answer(attempt.notification, result.map_err(|e| errno(&e)));
+        None
+    }
+
+    fn wait_too(&self, attempt: Attempt) {
+        let Some(stack) = &self.stack else { return attempt.notification.fail(libc::EIO) };
+        let Attempt { notification, subject, cookie, .. } = attempt;
+        let pending = self.wait(notification, subject);
+        stack.ask(Command::Wait { cookie, pending });
+    }
+
+    /// Watches over a blocking call: its SO_SNDTIMEO and signals.
+    fn wait(&self, notification: Notification, subject: Subject) -> Pending {
+        let limit = send_timeout(&subject).map(|after| (Instant::now() + after, libc::EINPROGRESS));
+        let pending = Pending::new(notification);
+        self.waits.add(pending.clone(), subject.thread, limit);
+        pending
+    }
+
+    fn judge(&self, attempt: Attempt, since: Instant) {
+        let decision = self.policy.judge(&Destination::tcp(attempt.destination));
+        let rule = decision.rule.map(ToString::to_string);
+        let asked = Asked {
+            pid: attempt.subject.thread.process().unwrap_or(attempt.notification.tid().0),
+            comm: attempt.subject.thread.comm(),
+            destination: attempt.destination,
+            since,
+        };
+        let flow = Open::new(asked, decision.verdict, rule, self.flows.clone());
+        match decision.verdict {
+            Verdict::Bypass => self.bypass(attempt, flow),
+            Verdict::Deny(errno) => {
+                flow.close(Err(errno.raw()));
+                attempt.notification.fail(errno.raw());
+            }
+            Verdict::Stack => self.park(attempt, flow),
+        }
+    }
+
+    /// Connects the guest's own socket on the host.
+    fn bypass(&self, attempt: Attempt, flow: Open) {
+        let Attempt { notification, subject, cookie, v6, nonblocking, destination } = attempt;
+        let Some(shunt) = self.shunt.clone() else {
+            flow.close(Err(libc::EACCES));
+            return notification.fail(libc::EACCES);
+        };
+        // From here on the socket is the host's alone: it gets what was kept for either side.
+        if let Some(entry) = self.sockets.lock().forget(cookie) {
+            for option in &entry.options {
+                let _ = sys::set_option(subject.fd(), option.level, option.name, &option.value);
+            }
+            let bound = entry.bound.map_or(Ok(()), |local| sys::bind(subject.fd(), for_family(local, v6)));
+            if let Err(error) = bound {
+                flow.close(Err(errno(&error)));
+                return notification.fail(errno(&error));
+            }
+        }
+        let to = for_family(destination, v6);
+        if nonblocking {
+            let result = now(&self.runtime, shunt.connect(subject.fd(), to));
+            let result = result.unwrap_or_else(|| {
+                debug!(backend = shunt.name(), "a shunt made a non-blocking connect wait");
+                Err(libc_error(libc::EINPROGRESS))
+            });
+            let result = result.map_err(|e| errno(&e));
+            flow.close(result.or_else(|e| if e == libc::EINPROGRESS { Ok(()) } else { Err(e) }));
+            return answer(notification, result);
+        }
+        let pending = Pending::new(notification);
+        self.runtime.spawn(async move {
+            let Subject { fd, thread, .. } = subject;
+            let connected = {
+                let connecting = pin!(shunt.connect(fd.as_fd(), to));
+                tokio::select! {
+                    result = connecting => Some(result.map_err(|e| errno(&e))),
+                    () = signalled(&thread, &pending) => None,
+                }
+            };
+            match connected {
+                Some(result) => {
+                    flow.close(result);
+                    pending.answer(result);
+                }
+                // Interrupted: the guest's kernel restarts the call or says EINTR.
+                None => drop(pending.take().map(Notification::restart)),
+            }
+        });
+    }
+
+    /// Parks the guest's socket and asks the stack to connect.
+    fn park(&self, attempt: Attempt, flow: Open) {
+        let Attempt { notification, subject, cookie, v6, nonblocking, destination } = attempt;
+        let Some(stack) = &self.stack else {
+            flow.close(Err(libc::EACCES));
+            return notification.fail(libc::EACCES);
+        };
+        let guest = match subject.fd.try_clone() {
+            Ok(guest) => guest,
+            Err(error) => {
+                flow.close(Err(errno(&error)));
+                return notification.fail(errno(&error));
+            }
+        };
+        if v6 {
+            // Parks are IPv4 (there is only one ::1). The guest's own wish is in its entry.
+            let _ =
+                sys::set_option(guest.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &0i32.to_ne_bytes());
+        }
+        let parked = self.lot.lock().unwrap_or_else(PoisonError::into_inner).park(
+            guest.as_fd(),
+            v6,
+            nonblocking,
+            destination,
+        );
+        let space = match parked {
+            Ok(space) => space,
+            Err(error) => {
+                flow.close(Err(errno(&error)));
+                return notification.fail(errno(&error));
+            }
+        };
+        let (bound, options) = {
+            let mut sockets = self.sockets.lock();
+            let entry = sockets.entry(cookie);
+            let kept = (entry.bound, entry.options.clone());
+            sockets.set(cookie, State::Connecting { space, peer: destination });
+            kept
+        };
+        let (waiting, owed) = match nonblocking {
+            true => (Vec::new(), Some(notification)),
+            false => (vec![self.wait(notification, subject)], None),
+        };
+        let request = Connect { cookie, guest, v6, space, destination, bound, options, waiting, flow };
+        stack.ask(Command::Connect(Box::new(request)));
+        if let Some(notification) = owed {
+            notification.fail(libc::EINPROGRESS);
+        }
+    }
+
+    /// connect(2) with AF_UNSPEC.
+    fn dissolve(&self, notification: Notification, subject: &Subject) {
+        let cookie = match subject.cookie() {
+            Ok(cookie) => cookie,
+            Err(errno) => return notification.fail(errno),
+        };
+        let known = self.sockets.lock().forget(cookie);
+        if known.is_some()
+            && let Some(stack) = &self.stack
+        {
+            stack.ask(Command::Drop { cookie });
+        }
+        answer(notification, sys::disconnect(subject.fd()).map_err(|e| errno(&e)));
+    }
+
+    /// Performs the call on the duplicate, unjudged: the socket belongs to a network namespace of
+    /// the guest's own.
+    pub(super) fn natively(&self, notification: Notification, subject: Subject, address: Vec<u8>) {
+        let call = move || sys::connect_raw(subject.fd(), &address).map_err(|e| errno(&e));
+        self.off_the_loop(notification, call);
+    }
+
+    /// Runs a call that may wait on a thread of its own.
+    pub(super) fn off_the_loop(
+        &self,
+        notification: Notification,
+        call: impl FnOnce() -> Result<(), i32> + Send + 'static,
+    ) {
+        self.runtime.spawn_blocking(move || answer(notification, call()));
+    }
+}
+
+/// Copies a `struct sockaddr` from the guest (move_addr_to_kernel() in net/socket.c).
+pub(super) fn read_address(
+    notification: &Notification,
+    buffer: usize,
+    length: usize,
+) -> Result<Vec<u8>, i32> {
+    let length = usize::try_from(notification.int_arg(length)).map_err(|_| libc::EINVAL)?;
+    if length > STORAGE {
+        return Err(libc::EINVAL);
+    }
+    let mut bytes = vec![0; length];
+    if length > 0 {
+        notification.read(notification.addr_arg(buffer), &mut bytes).map_err(|_| libc::EFAULT)?;
+    }
+    Ok(bytes)
+}
+
+fn libc_error(errno: i32) -> std::io::Error {
+    std::io::Error::from_raw_os_error(errno)
+}
+
+/// SO_SNDTIMEO, which bounds connect(2) too; zero means for ever.
+fn send_timeout(subject: &Subject) -> Option<Duration> {
+    let mut value = [0; 16];
+    sys::option(subject.fd(), libc::SOL_SOCKET, libc::SO_SNDTIMEO, &mut value).ok()?;
+    let (seconds, micros) = value.split_at(8);
+    let seconds = i64::from_ne_bytes(seconds.try_into().ok()?);
+    let micros = i64::from_ne_bytes(micros.try_into().ok()?);
+    let timeout = Duration::new(seconds.try_into().ok()?, u32::try_from(micros * 1000).ok()?);
+    (!timeout.is_zero()).then_some(timeout)
+}
+
+/// The result of a future that completes at once.
+fn now<T>(runtime: &tokio::runtime::Handle, future: impl Future<Output = T>) -> Option<T> {
+    let _inside = runtime.enter();
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Pending => None,
+        Poll::Ready(result) => Some(result),
+    }
+}

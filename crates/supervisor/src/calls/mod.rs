@@ -1,0 +1,149 @@
+//! What a guest's system calls become. Every notified call is answered here, by whoever handles
+//! it; what nobody handles is refused and logged.
+
+mod connect;
+mod inet;
+mod names;
+mod options;
+mod refuse;
+mod unix;
+
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use netshunt_backend::Backend;
+use netshunt_notify::{Features, GuestThread, Handler, Notification};
+use netshunt_policy::{Policy, UnixPolicy};
+
+use crate::FlowSink;
+use crate::park::Lot;
+use crate::sockets::{Cookie, Sockets};
+use crate::stack::{Reply, Stack};
+use crate::sys;
+use crate::waits::Waits;
+
+/// Everything the handlers share.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    pub(crate) features: Features,
+    pub(crate) policy: Policy,
+    pub(crate) unix: UnixPolicy,
+    pub(crate) sockets: Arc<Sockets>,
+    pub(crate) stack: Option<Stack>,
+    pub(crate) shunt: Option<Arc<dyn Backend>>,
+    pub(crate) flows: Option<Arc<dyn FlowSink>>,
+    pub(crate) waits: Arc<Waits>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    /// The stack's own addresses, loopback included.
+    pub(crate) local: Vec<ipnet::IpNet>,
+    /// Our own network namespace: its cookie (SO_NETNS_COOKIE) and its inode in /proc.
+    pub(crate) namespace: u64,
+    pub(crate) namespace_inode: u64,
+    pub(crate) lot: Mutex<Lot>,
+    pub(crate) inside: Mutex<Inside>,
+    pub(crate) counts: Mutex<BTreeMap<&'static str, u64>>,
+    pub(crate) reported: Mutex<HashSet<String>>,
+}
+
+pub(crate) use unix::Inside;
+
+/// The socket that a call is about: a duplicate of the guest's descriptor.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) fd: OwnedFd,
+    pub(crate) thread: GuestThread,
+    pub(crate) kind: Kind,
+}
+
+/// What netshunt has to do with a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Of another network namespace, which the guest made: its own affair.
+    Foreign,
+    /// Not mediated.
+    Other,
+    /// A TCP socket of ours.
+    Tcp {
+        v6: bool,
+    },
+    Unix,
+}
+
+impl Subject {
+    pub(crate) fn cookie(&self) -> Result<Cookie, i32> {
+        sys::cookie(self.fd.as_fd(), libc::SO_COOKIE).map(Cookie).map_err(|e| errno(&e))
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The errno of a failed call of our own.
+pub(crate) fn errno(error: &std::io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(libc::EIO)
+}
+
+impl Calls {
+    /// Takes the socket named by the call's first argument.
+    pub(crate) fn subject(&self, notification: &Notification) -> Result<Subject, i32> {
+        let thread = notification.thread().map_err(|_| libc::EBADF)?;
+        let fd = thread.descriptor(notification.fd_arg(0)).map_err(|_| libc::EBADF)?;
+        let kind = self.kind(fd.as_fd()).map_err(|e| errno(&e))?;
+        Ok(Subject { fd, thread, kind })
+    }
+
+    fn kind(&self, fd: BorrowedFd<'_>) -> std::io::Result<Kind> {
+        let domain = sys::int_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)?;
+        if domain == libc::AF_UNIX {
+            return Ok(Kind::Unix);
+        }
+        // By the socket, never by the caller: a child may carry one into a namespace of its own.
+        if sys::cookie(fd, libc::SO_NETNS_COOKIE)? != self.namespace {
+            return Ok(Kind::Foreign);
+        }
+        let v6 = match domain {
+            libc::AF_INET => false,
+            libc::AF_INET6 => true,
+            _ => return Ok(Kind::Other),
+        };
+        let protocol = sys::int_option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL)?;
+        Ok(if protocol == libc::IPPROTO_TCP { Kind::Tcp { v6 } } else { Kind::Other })
+    }
+
+    fn count(&self, call: &'static str) {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(call).or_default() += 1;
+    }
+
+    fn dispatch(&self, notification: Notification) {
+        match notification.call() {
+            libc::SYS_bind => self.bind(notification),
+            libc::SYS_connect => self.connect(notification),
+            libc::SYS_getpeername => self.peer_name(notification),
+            libc::SYS_getsockname => self.local_name(notification),
+            libc::SYS_getsockopt => self.get_option(notification),
+            libc::SYS_listen => self.listen(notification),
+            libc::SYS_setsockopt => self.set_option(notification),
+            _ => self.refuse(notification),
+        }
+    }
+}
+
+impl Handler for Calls {
+    fn handle(&self, notification: Notification) {
+        self.count(notification.call_name());
+        self.dispatch(notification);
+    }
+
+    fn woken(&self) {
+        let Some(stack) = &self.stack else { return };
+        for reply in stack.replies() {
+            match reply {
+                Reply::LocalName { question, result } => names::reply(question, result),
+                Reply::Read { question, result } => options::reply(question, result),
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! getsockopt(2) and setsockopt(2) of mediated sockets.
+
+use netshunt_notify::Notification;
+use tracing::debug;
+
+use super::names::write_sized;
+use super::{Calls, Kind, Subject, errno};
+use crate::options::{Side, StackOption, read_from_stack, side};
+use crate::pending::answer;
+use crate::sockets::{Cookie, State};
+use crate::stack::{Command, Question};
+use crate::sys;
+
+/// No option that is let through is longer (`struct tcp_md5sig` has 216 bytes, `tcp_info` grows).
+const LONGEST: usize = 1024;
+
+impl Calls {
+    pub(super) fn get_option(&self, notification: Notification) {
+        let (level, name) = (notification.int_arg(1), notification.int_arg(2));
+        let found = self.subject(&notification).and_then(|subject| match subject.kind {
+            Kind::Tcp { .. } => subject.cookie().map(|cookie| Some((subject, cookie))),
+            Kind::Foreign | Kind::Other | Kind::Unix => Ok(None),
+        });
+        let (subject, cookie) = match found {
+            Ok(Some(found)) => found,
+            // Reads carry nothing in: the host may answer.
+            Ok(None) => return notification.proceed(),
+            Err(errno) => return notification.fail(errno),
+        };
+        match self.kept(cookie, level, name, &subject) {
+            Kept::Host => notification.proceed(),
+            Kept::Stack => self.read_on_stack(notification, cookie, level, name, &subject),
+            Kept::Value(value) => {
+                let result = write_value(&notification, &value);
+                answer(notification, result);
+            }
+        }
+    }
+
+    fn kept(&self, cookie: Cookie, level: i32, name: i32, subject: &Subject) -> Kept {
+        let mut sockets = self.sockets.lock();
+        let Some(entry) = sockets.find_mut(cookie) else { return Kept::Host };
+        if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+            let State::Failed { errno } = entry.state else { return Kept::Host };
+            entry.state = State::Idle;
+            // The host's own error goes with it.
+            let _ = sys::int_option(subject.fd(), level, name);
+            return Kept::Value(errno.to_ne_bytes().to_vec());
+        }
+        if (level, name) == (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) {
+            return entry.v6only.map_or(Kept::Host, |on| Kept::Value(i32::from(on).to_ne_bytes().to_vec()));
+        }
+        if !read_from_stack(level, name) {
+            return Kept::Host;
+        }
+        if matches!(entry.state, State::Connected { .. } | State::Connecting { .. }) {
+            return Kept::Stack;
+        }
+        match entry.options.iter().find(|o| (o.level, o.name) == (level, name)) {
+            Some(option) => Kept::Value(option.value.clone()),
+            None => Kept::Host,
+        }
+    }
+
+    fn read_on_stack(
+        &self,
+        notification: Notification,
+        cookie: Cookie,
+        level: i32,
+        name: i32,
+        subject: &Subject,
+    ) {
+        let mut room = [0; 4];
+        if notification.read(notification.addr_arg(4), &mut room).is_err() {
+            return notification.fail(libc::EFAULT);
+        }
+        let Ok(room) = usize::try_from(i32::from_ne_bytes(room)) else {
+            return notification.fail(libc::EINVAL);
+        };
+        let Some(stack) = &self.stack else { return notification.fail(libc::EIO) };
+        let question = Question { notification, v6: subject.is_v6() };
+        stack.ask(Command::Read { cookie, level, name, size: room.min(LONGEST), question });
+    }
+
+    pub(super) fn set_option(&self, notification: Notification) {
+        let subject = match self.subject(&notification) {
+            Ok(subject) => subject,
+            Err(errno) => return notification.fail(errno),
+        };
+        let option = match read_option(&notification) {
+            Ok(option) => option,
+            Err(errno) => return notification.fail(errno),
+        };
+        match subject.kind {
+            Kind::Foreign | Kind::Unix => {
+                if option.name == libc::SO_ATTACH_FILTER && option.level == libc::SOL_SOCKET {
+                    // Its value holds a pointer into the guest.
+                    self.report("socket filters are not mediated", &notification);
+                    return notification.fail(libc::ENOPROTOOPT);
+                }
+                answer(notification, set_on_host(&subject, &option));
+            }
+            Kind::Other => notification.fail(libc::ENOPROTOOPT),
+            Kind::Tcp { .. } => self.set_tcp_option(notification, &subject, option),
+        }
+    }
+
+    fn set_tcp_option(&self, notification: Notification, subject: &Subject, option: StackOption) {
+        let cookie = match subject.cookie() {
+            Ok(cookie) => cookie,
+            Err(errno) => return notification.fail(errno),
+        };
+        let result = match side(option.level, option.name) {
+            Side::Both => set_on_host(subject, &option).map(|()| self.keep(cookie, option)),
+            Side::Guest => set_on_host(subject, &option),
+            Side::Ignored => Ok(()),
+            Side::Refused(errno) => {
+                debug!(level = option.level, name = option.name, errno, "option refused");
+                self.report_option(&option);
+                Err(errno)
+            }
+            Side::Stack => return self.set_on_stack(notification, subject, cookie, option),
+            Side::V6Only => self.set_v6only(cookie, subject, &option),
+        };
+        answer(notification, result);
+    }
+
+    /// For the stack's socket: now if there is one, otherwise when it is made.
+    fn keep(&self, cookie: Cookie, option: StackOption) {
+        let Some(stack) = &self.stack else { return };
+        let mut sockets = self.sockets.lock();
+        let entry = sockets.entry(cookie);
+        if matches!(entry.state, State::Connected { .. } | State::Connecting { .. }) {
+            drop(sockets);
+            return stack.ask(Command::Set { cookie, option, asked: None });
+        }
+        entry.options.retain(|o| (o.level, o.name) != (option.level, option.name));
+        entry.options.push(option);
+    }
+
+    fn set_on_stack(
+        &self,
+        notification: Notification,
+        subject: &Subject,
+        cookie: Cookie,
+        option: StackOption,
+    ) {
+        let live =
+            matches!(self.sockets.lock().state(cookie), State::Connected { .. } | State::Connecting { .. });
+        match &self.stack {
+            Some(stack) if live => stack.ask(Command::Set { cookie, option, asked: Some(notification) }),
+            Some(_) => {
+                // The host checks the value, except where its socket would suffer (a user
+                // time-out kills a parked one) or may know less (congestion control).
+                let checked = match (option.level, option.name) {
+                    (libc::IPPROTO_TCP, libc::TCP_CONGESTION | libc::TCP_USER_TIMEOUT) => Ok(()),
+                    _ => set_on_host(subject, &option),
+                };
+                answer(notification, checked.map(|()| self.keep(cookie, option)));
+            }
+            None => answer(notification, set_on_host(subject, &option)),
+        }
+    }
+
+    fn set_v6only(&self, cookie: Cookie, subject: &Subject, option: &StackOption) -> Result<(), i32> {
+        let value: [u8; 4] = option.value.get(..4).and_then(|v| v.try_into().ok()).ok_or(libc::EINVAL)?;
+        if self.stack.is_none() {
+            return set_on_host(subject, option);
+        }
+        let mut sockets = self.sockets.lock();
+        let entry = sockets.entry(cookie);
+        if entry.bound.is_some() || entry.state != State::Idle {
+            return Err(libc::EINVAL);
+        }
+        entry.v6only = Some(i32::from_ne_bytes(value) != 0);
+        Ok(())
+    }
+}
+
+/// Who answers getsockopt(2).
+enum Kept {
+    Host,
+    Stack,
+    Value(Vec<u8>),
+}
+
+fn set_on_host(subject: &Subject, option: &StackOption) -> Result<(), i32> {
+    sys::set_option(subject.fd(), option.level, option.name, &option.value).map_err(|e| errno(&e))
+}
+
+fn read_option(notification: &Notification) -> Result<StackOption, i32> {
+    let length = usize::try_from(notification.int_arg(4)).map_err(|_| libc::EINVAL)?;
+    if length > LONGEST {
+        return Err(libc::EINVAL);
+    }
+    let mut value = vec![0; length];
+    if length > 0 {
+        notification.read(notification.addr_arg(3), &mut value).map_err(|_| libc::EFAULT)?;
+    }
+    Ok(StackOption { level: notification.int_arg(1), name: notification.int_arg(2), value })
+}
+
+/// Writes an option's value: cut to the guest's buffer, as is the length.
+fn write_value(notification: &Notification, value: &[u8]) -> Result<(), i32> {
+    let mut room = [0; 4];
+    notification.read(notification.addr_arg(4), &mut room).map_err(|_| libc::EFAULT)?;
+    let room = usize::try_from(i32::from_ne_bytes(room)).map_err(|_| libc::EINVAL)?;
+    write_sized(notification, 3, 4, value, value.len().min(room))
+}
+
+/// Answers a `Read` question.
+pub(super) fn reply(question: Question, result: Result<Vec<u8>, i32>) {
+    let written = result.and_then(|value| write_value(&question.notification, &value));
+    answer(question.notification, written);
+}

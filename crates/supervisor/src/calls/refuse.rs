@@ -1,0 +1,90 @@
+//! What netshunt does not mediate: refused with the errno that a kernel without it would give,
+//! and reported once.
+
+use std::os::fd::RawFd;
+use std::sync::PoisonError;
+
+use netshunt_notify::Notification;
+use tracing::warn;
+
+use super::{Calls, errno};
+use crate::options::StackOption;
+
+impl Calls {
+    /// Everything that has no handler of its own.
+    pub(super) fn refuse(&self, notification: Notification) {
+        match notification.call() {
+            libc::SYS_ioctl => self.ioctl(notification),
+            // The supervisor must be able to read its guests; that they believe themselves
+            // unreadable is the lesser evil.
+            libc::SYS_prctl => notification.succeed(0),
+            // MSG_FASTOPEN would connect.
+            libc::SYS_sendmmsg | libc::SYS_sendmsg | libc::SYS_sendto => notification.fail(libc::EOPNOTSUPP),
+            // A network namespace that the guest did not make may lead out.
+            libc::SYS_setns => self.fail(notification, "setns into a network namespace", libc::EPERM),
+            libc::SYS_socket => self.socket(notification),
+            _ => {
+                let name = notification.call_name();
+                self.fail(notification, &format!("system call {name}"), libc::ENOSYS);
+            }
+        }
+    }
+
+    /// A socket that is neither AF_UNIX nor TCP.
+    fn socket(&self, notification: Notification) {
+        let own = notification.thread().and_then(|thread| thread.net_namespace());
+        match own {
+            // socket(2) carries no pointer, so nothing can be swapped under a continued call.
+            Ok(inode) if inode != self.namespace_inode => return notification.proceed(),
+            Ok(_) => {}
+            Err(error) => return notification.fail(errno(&error)),
+        }
+        let (domain, kind) = (notification.int_arg(0), notification.int_arg(1) & 0xf);
+        let (what, errno) = match (domain, kind) {
+            (libc::AF_INET | libc::AF_INET6, libc::SOCK_RAW) | (libc::AF_PACKET, _) => {
+                ("raw and packet sockets", libc::EPERM)
+            }
+            (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM) => ("datagram sockets", libc::EPROTONOSUPPORT),
+            (libc::AF_INET | libc::AF_INET6, _) => ("internet sockets other than TCP", libc::EPROTONOSUPPORT),
+            (libc::AF_NETLINK, _) => ("netlink sockets", libc::EPROTONOSUPPORT),
+            _ => ("sockets of this family", libc::EAFNOSUPPORT),
+        };
+        self.fail(notification, what, errno);
+    }
+
+    fn ioctl(&self, notification: Notification) {
+        const SIOCATMARK: u32 = 0x8905;
+        const SIOCGSTAMP: u32 = 0x8906;
+        const SIOCGSTAMPNS: u32 = 0x8907;
+        const SIOCOUTQNSD: u32 = 0x894b;
+        match notification.int_arg(1) as u32 {
+            // About the socket's own queues; no address is involved.
+            SIOCATMARK | SIOCGSTAMP | SIOCGSTAMPNS | SIOCOUTQNSD => notification.proceed(),
+            _ => self.fail(notification, "interface and route ioctls", libc::ENOTTY),
+        }
+    }
+
+    fn fail(&self, notification: Notification, what: &str, errno: RawFd) {
+        self.report(what, &notification);
+        notification.fail(errno);
+    }
+
+    /// One line per kind of thing and run: programs try such calls often, and go on without.
+    pub(super) fn report(&self, what: &str, notification: &Notification) {
+        if self.is_new(what) {
+            let comm = notification.thread().map(|t| t.comm()).unwrap_or_default();
+            warn!(pid = notification.tid().0, comm, "refused: {what}");
+        }
+    }
+
+    pub(super) fn report_option(&self, option: &StackOption) {
+        let what = format!("socket option {} of level {}", option.name, option.level);
+        if self.is_new(&what) {
+            warn!("refused: {what}");
+        }
+    }
+
+    fn is_new(&self, what: &str) -> bool {
+        self.reported.lock().unwrap_or_else(PoisonError::into_inner).insert(what.to_owned())
+    }
+}

@@ -1,0 +1,37 @@
+//! One record per decided flow: what the flow log prints.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use netshunt_policy::Verdict;
+
+/// A decided flow, reported when its outcome is known.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Flow {
+    /// When the guest asked.
+    pub time: SystemTime,
+    /// The guest's process (not thread) id.
+    pub pid: i32,
+    /// Its name, as in /proc/PID/comm.
+    pub comm: String,
+    /// "tcp".
+    pub proto: &'static str,
+    /// Where to.
+    pub destination: SocketAddr,
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The rule that decided, as its user wrote it; `None` for a default.
+    pub rule: Option<String>,
+    /// How it ended; `None` for success, and for a connection still pending when the guest closed it.
+    pub errno: Option<i32>,
+    /// From the guest's call to the outcome.
+    pub elapsed: Duration,
+}
+
+/// Takes flows. Called on the threads that serve guests: must not block.
+pub trait FlowSink: Send + Sync + fmt::Debug {
+    /// One flow was decided.
+    fn flow(&self, flow: &Flow);
+}

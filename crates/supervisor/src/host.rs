@@ -1,0 +1,59 @@
+//! What the policy must know of the host: its addresses, and ours in the stack.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+
+use ipnet::IpNet;
+use netshunt_backend::Network;
+use netshunt_policy::Surroundings;
+
+use crate::sys;
+
+/// Gathers the addresses that the rules are held against: `network` is the open link's, if any.
+///
+/// # Errors
+/// Those of getifaddrs(3).
+pub fn surroundings(network: Option<&Network>, shunt: bool, dns: bool) -> io::Result<Surroundings> {
+    let mut host = own_addresses()?;
+    host.extend(network.iter().flat_map(|n| n.host.iter().copied()));
+    Ok(Surroundings {
+        link: network.is_some(),
+        shunt,
+        host,
+        guest: network.map(guest_addresses).unwrap_or_default(),
+        dns: network.filter(|_| dns).and_then(|n| n.dns),
+    })
+}
+
+/// The stack's own addresses, its loopback included.
+fn guest_addresses(network: &Network) -> Vec<IpNet> {
+    let mut own = vec![
+        IpNet::V4(ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8)),
+        IpNet::from(IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),
+    ];
+    own.extend(network.v4.map(|v4| IpNet::from(IpAddr::from(v4.address.addr()))));
+    own.extend(network.v6.map(|v6| IpNet::from(IpAddr::from(v6.address.addr()))));
+    own
+}
+
+/// Every address of the host's interfaces, in this network namespace.
+fn own_addresses() -> io::Result<Vec<IpNet>> {
+    let interfaces = nix::ifaddrs::getifaddrs()?;
+    Ok(interfaces
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|a| IpAddr::from(a.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|a| IpAddr::from(a.ip())))
+        })
+        .map(IpNet::from)
+        .collect())
+}
+
+/// Our network namespace: its cookie (SO_NETNS_COOKIE, Linux 5.14) and its inode.
+pub(crate) fn namespace() -> io::Result<(u64, u64)> {
+    let socket = sys::tcp_socket()?;
+    let cookie = sys::cookie(socket.as_fd(), libc::SO_NETNS_COOKIE)?;
+    Ok((cookie, std::fs::metadata("/proc/thread-self/ns/net")?.ino()))
+}

@@ -1,0 +1,247 @@
+//! Parking: a guest's socket G waits, in SYN_SENT, while the stack connects in its stead.
+//!
+//! A guest must not see "connected" before the far end is, so G is connected to a listener whose
+//! filter drops everything: polls show nothing. When the stack's connection is up, a socket P of
+//! ours is bound to the listener's own address and connected to G's: a TCP simultaneous open
+//! (RFC 9293, 3.5), after which G and P are joined and G's pollers get one EPOLLOUT. When it
+//! fails, G is connected to a port that is bound but closed, and its pollers see what a refused
+//! connection looks like.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::Backlog;
+
+use crate::address::for_family;
+use crate::sys;
+
+/// How many listeners at most. Each has an address of its own, which spreads the ephemeral ports
+/// of parked sockets: above some 10,000 on one address the kernel's port search gets slow.
+const PLACES: usize = 64;
+
+/// Where sockets park. One per supervisor.
+#[derive(Debug)]
+pub(crate) struct Lot {
+    hasher: RandomState,
+    places: [Option<Place>; PLACES],
+}
+
+/// A port that is bound and not listening: whoever connects to it is refused.
+#[derive(Debug)]
+pub(crate) struct Closed(Place);
+
+/// A bound socket and its address.
+#[derive(Debug)]
+struct Place {
+    socket: OwnedFd,
+    address: SocketAddrV4,
+}
+
+/// A parked socket: what P needs to join it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Space {
+    /// The listener's address, which P borrows.
+    listener: SocketAddrV4,
+    /// Where G is, on the loopback.
+    guest: SocketAddrV4,
+}
+
+impl Lot {
+    pub(crate) fn new() -> Self {
+        Lot { hasher: RandomState::new(), places: [const { None }; PLACES] }
+    }
+
+    /// Starts G on its way to nowhere. `destination` only spreads the load.
+    ///
+    /// # Errors
+    /// What connect(2) gives for a socket that cannot connect, such as `EISCONN`.
+    pub(crate) fn park(
+        &mut self,
+        guest: BorrowedFd<'_>,
+        v6: bool,
+        nonblocking: bool,
+        destination: SocketAddr,
+    ) -> io::Result<Space> {
+        let listener = self.listener(destination)?;
+        let to = for_family(listener.into(), v6);
+        let started = if nonblocking { sys::connect(guest, to) } else { sys::start_connect(guest, to) };
+        match started {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(error) => return Err(error),
+            // A listener that drops everything cannot have answered.
+            Ok(()) => return Err(io::Error::from_raw_os_error(libc::EISCONN)),
+        }
+        let port = sys::local_name(guest)?.map_or(0, |a| a.port());
+        Ok(Space { listener, guest: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port) })
+    }
+
+    fn listener(&mut self, destination: SocketAddr) -> io::Result<SocketAddrV4> {
+        let index = self.hasher.hash_one(destination) as usize % PLACES;
+        if let Some(place) = &self.places[index] {
+            return Ok(place.address);
+        }
+        let place = Place::listening(random_loopback(&self.hasher, index))?;
+        Ok(self.places[index].insert(place).address)
+    }
+}
+
+impl Closed {
+    pub(crate) fn new() -> io::Result<Self> {
+        Place::bound(random_loopback(&RandomState::new(), PLACES)).map(Closed)
+    }
+
+    /// Ends the wait of a parked socket with the events of a refused connection. The caller keeps
+    /// the errno: `SO_ERROR` of G itself is not to be relied on.
+    pub(crate) fn refuse(&self, guest: BorrowedFd<'_>, v6: bool) -> io::Result<()> {
+        sys::disconnect(guest)?;
+        // Refused at once, or a moment later: the port is closed either way.
+        let _ = sys::start_connect(guest, for_family(self.0.address.into(), v6));
+        Ok(())
+    }
+}
+
+impl Space {
+    /// The address for a repeated connect(2) of the parked socket.
+    pub(crate) fn again(self, v6: bool) -> SocketAddr {
+        for_family(self.listener.into(), v6)
+    }
+
+    /// P: joined with G, which is connected from now on.
+    ///
+    /// # Errors
+    /// `ECONNREFUSED` when G is gone.
+    pub(crate) fn join(self) -> io::Result<OwnedFd> {
+        let socket = sys::tcp_socket()?;
+        let one = 1i32.to_ne_bytes();
+        sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, &one)?;
+        // The relay writes what it has: waiting to fill segments only delays the guest.
+        sys::set_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, &one)?;
+        sys::bind(socket.as_fd(), self.listener.into())?;
+        match sys::connect(socket.as_fd(), self.guest.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            _ => {}
+        }
+        // Over the loopback the handshake ran inside connect(2): an error is there by now.
+        match sys::int_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR)? {
+            0 => Ok(socket),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+impl Place {
+    fn bound(ip: Ipv4Addr) -> io::Result<Self> {
+        let socket = sys::tcp_socket()?;
+        let one = 1i32.to_ne_bytes();
+        // P shares this address (SO_REUSEPORT wants the same user on both).
+        sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, &one)?;
+        sys::bind(socket.as_fd(), SocketAddrV4::new(ip, 0).into())?;
+        match sys::local_name(socket.as_fd())? {
+            Some(SocketAddr::V4(address)) => Ok(Place { socket, address }),
+            _ => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
+        }
+    }
+
+    fn listening(ip: Ipv4Addr) -> io::Result<Self> {
+        let place = Self::bound(ip)?;
+        sys::drop_everything(place.socket.as_fd())?;
+        nix::sys::socket::listen(&place.socket, Backlog::MAXALLOWABLE)?;
+        Ok(place)
+    }
+}
+
+/// 127.x.y.z that differs between supervisors and between their places. Not 127.0/16, where
+/// people's own services are.
+fn random_loopback(hasher: &RandomState, index: usize) -> Ipv4Addr {
+    let [a, b, c, ..] = hasher.hash_one((index, "place")).to_ne_bytes();
+    Ipv4Addr::new(127, 64 | (a & 63), b, c.clamp(1, 254))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+    use super::*;
+
+    const FAR: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 80));
+
+    fn guest(v6: bool, nonblocking: bool) -> OwnedFd {
+        let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let flags = if nonblocking { SockFlag::SOCK_NONBLOCK } else { SockFlag::empty() };
+        socket(family, SockType::Stream, flags, None).unwrap()
+    }
+
+    fn events(fd: &OwnedFd) -> PollFlags {
+        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN | PollFlags::POLLOUT)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap();
+        fds[0].revents().unwrap()
+    }
+
+    fn flags(fd: &OwnedFd) -> i32 {
+        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFL).unwrap()
+    }
+
+    #[test]
+    fn a_parked_socket_is_silent_and_joining_connects_it() {
+        let mut lot = Lot::new();
+        for (v6, nonblocking) in [(false, true), (false, false), (true, true), (true, false)] {
+            let g = guest(v6, nonblocking);
+            let before = flags(&g);
+            let space = lot.park(g.as_fd(), v6, nonblocking, FAR).unwrap();
+            assert_eq!(events(&g), PollFlags::empty());
+            let p = space.join().unwrap();
+            assert_eq!(events(&g), PollFlags::POLLOUT);
+            assert_eq!(flags(&g), before, "the shared status flags stay");
+            let (mut g, mut p) = (TcpStream::from(g), TcpStream::from(p));
+            g.set_nonblocking(false).unwrap();
+            p.set_nonblocking(false).unwrap();
+            p.write_all(b"to the guest").unwrap();
+            let mut bytes = [0; 12];
+            g.read_exact(&mut bytes).unwrap();
+            assert_eq!(&bytes, b"to the guest");
+        }
+    }
+
+    #[test]
+    fn a_refused_socket_looks_refused_and_can_try_again() {
+        let closed = Closed::new().unwrap();
+        let mut lot = Lot::new();
+        for v6 in [false, true] {
+            let g = guest(v6, true);
+            lot.park(g.as_fd(), v6, true, FAR).unwrap();
+            closed.refuse(g.as_fd(), v6).unwrap();
+            assert!(events(&g).contains(PollFlags::POLLOUT | PollFlags::POLLERR | PollFlags::POLLHUP));
+            sys::int_option(g.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR).unwrap();
+            // As natively: the next connect(2) after a failed one reports that once.
+            let next = lot.park(g.as_fd(), v6, true, FAR);
+            assert_eq!(next.unwrap_err().raw_os_error(), Some(libc::ECONNABORTED));
+            lot.park(g.as_fd(), v6, true, FAR).unwrap().join().unwrap();
+        }
+    }
+
+    #[test]
+    fn joining_a_socket_that_is_gone_is_refused() {
+        let mut lot = Lot::new();
+        let g = guest(false, true);
+        let space = lot.park(g.as_fd(), false, true, FAR).unwrap();
+        drop(g);
+        assert_eq!(space.join().unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
+    }
+
+    #[test]
+    fn nobody_else_gets_into_a_place() {
+        let mut lot = Lot::new();
+        let g = guest(false, true);
+        let space = lot.park(g.as_fd(), false, true, FAR).unwrap();
+        let other = sys::tcp_socket().unwrap();
+        let started = sys::connect(other.as_fd(), space.listener.into());
+        assert_eq!(started.unwrap_err().raw_os_error(), Some(libc::EINPROGRESS));
+        assert_eq!(events(&other), PollFlags::empty());
+    }
+}

@@ -1,0 +1,272 @@
+//! From a configuration to an exit status.
+
+use std::io;
+use std::process::Child;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use netshunt_backend::{Backend, Network};
+use netshunt_notify::{Features, Handler, Listener, Watch};
+use netshunt_policy::Policy;
+use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{debug, info, warn};
+
+use crate::calls::{Calls, Inside};
+use crate::config::{Config, Counters, End, Outcome};
+use crate::park::Lot;
+use crate::sockets::Sockets;
+use crate::stack::{Booting, Stack};
+use crate::waits::Waits;
+use crate::{Error, guest, host, sys};
+
+/// Runs the command to its end. Call it inside a tokio runtime with I/O and time enabled.
+///
+/// The calling process becomes a child subreaper (prctl(2)) and unreadable to its user's other
+/// processes, and every child of it is reaped: a front end should have no others. Signals that
+/// end programs are passed on to the command.
+///
+/// # Errors
+/// Whatever keeps the command from running as configured; nothing is left behind then.
+pub async fn run(config: Config) -> Result<Outcome, Error> {
+    let features = Features::detect()?;
+    check(&features, config.strict)?;
+    sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(Error::system("become a child subreaper"))?;
+    let prepared = Prepared::new(config, features).await?;
+    let (child, service) = prepared.start()?;
+    let end = service.until(child).await?;
+    Ok(end)
+}
+
+/// `--strict` wants every layer.
+fn check(features: &Features, strict: bool) -> Result<(), Error> {
+    let missing = features.missing();
+    for lack in &missing {
+        debug!(lack = lack.name, "missing on this kernel");
+    }
+    if strict && !missing.is_empty() {
+        let missing = missing.iter().map(|lack| lack.name).collect::<Vec<_>>().join(", ");
+        return Err(Error::Strict { missing });
+    }
+    Ok(())
+}
+
+/// Everything but the guest.
+struct Prepared {
+    config: Config,
+    features: Features,
+    policy: Policy,
+    local: Vec<ipnet::IpNet>,
+    sockets: Arc<Sockets>,
+    booting: Option<Booting>,
+}
+
+impl Prepared {
+    async fn new(mut config: Config, features: Features) -> Result<Self, Error> {
+        let link = match &config.link {
+            Some(backend) => Some(backend.open().await?),
+            None => None,
+        };
+        let network: Option<Network> = link.as_ref().map(|l| l.network().clone());
+        let around = host::surroundings(network.as_ref(), config.shunt.is_some(), config.dns)
+            .map_err(Error::system("list the host's addresses"))?;
+        let local = around.guest.clone();
+        let policy = Policy::new(std::mem::take(&mut config.rules), around)?;
+        let sockets = Arc::new(Sockets::default());
+        let booting = match link {
+            Some(link) => {
+                Some(Stack::start(&netshunt_lkl::find(config.library.as_deref())?, link, sockets.clone())?)
+            }
+            None => None,
+        };
+        Ok(Prepared { config, features, policy, local, sockets, booting })
+    }
+
+    /// Forks the guest while the stack boots, and lets it go when both are ready.
+    fn start(self) -> Result<(Child, Service), Error> {
+        let Prepared { config, features, policy, local, sockets, booting } = self;
+        let Config { command, shunt, unix, keep_fds, keep_caps, wait, flows, .. } = config;
+        let options = guest::Options { features: &features, keep_fds: &keep_fds, keep_caps };
+        let held = guest::start(&command, &options)?;
+        let (namespace, namespace_inode) =
+            host::namespace().map_err(Error::system("look at the network namespace"))?;
+        held.release(|listener| {
+            let stack = booting.map(Booting::finish).transpose()?;
+            let calls = Arc::new(Calls {
+                features,
+                policy,
+                unix,
+                sockets,
+                stack,
+                shunt: shunt.map(Arc::<dyn Backend>::from),
+                flows: flows.map(Arc::from),
+                waits: Arc::default(),
+                runtime: tokio::runtime::Handle::current(),
+                local,
+                namespace,
+                namespace_inode,
+                lot: Mutex::new(Lot::new()),
+                inside: Mutex::new(Inside::default()),
+                counts: Mutex::default(),
+                reported: Mutex::default(),
+            });
+            Service::start(listener, calls, wait)
+        })
+    }
+}
+
+/// A guest being served.
+struct Service {
+    calls: Arc<Calls>,
+    watch: Watch,
+    wait: bool,
+}
+
+impl Service {
+    fn start(listener: Listener, calls: Arc<Calls>, wait: bool) -> Result<Self, Error> {
+        // Guests of our own user could otherwise read our memory and take our descriptors.
+        sys::prctl(libc::PR_SET_DUMPABLE, 0).map_err(Error::system("become unreadable"))?;
+        let handler: Arc<dyn Handler> = calls.clone();
+        let watch = Watch::start(listener, handler, &calls.features)
+            .map_err(Error::system("serve the seccomp listener"))?;
+        if let Some(stack) = &calls.stack {
+            stack.wake(watch.waker());
+        }
+        calls.runtime.spawn(Waits::watch(calls.waits.clone()));
+        Ok(Service { calls, watch, wait })
+    }
+
+    /// Waits for the command, passing on signals, and with `wait` for its descendants too.
+    async fn until(self, child: Child) -> Result<Outcome, Error> {
+        let command = Pid::from_raw(child.id().cast_signed());
+        let end = command_ends(command).await.map_err(Error::system("wait for the command"))?;
+        debug!(?end, "the command ended");
+        if self.wait {
+            self.last_guest().await.map_err(Error::system("wait for the last guest"))?;
+        }
+        let survivors = if self.watch.hung_up() { 0 } else { descendants() };
+        let counters = self.counters();
+        info!(?counters, "done");
+        self.watch.stop();
+        Ok(Outcome { end, survivors, counters })
+    }
+
+    async fn last_guest(&self) -> io::Result<()> {
+        let hangup = sys::async_fd(self.watch.hangup_fd().try_clone_to_owned()?)?;
+        let mut children = signal(SignalKind::child())?;
+        loop {
+            tokio::select! {
+                ready = hangup.readable() => return ready.map(drop),
+                _ = children.recv() => reap_others(),
+            }
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        let notifications = self.calls.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut counters = Counters { notifications, ..Counters::default() };
+        if let Some(stack) = &self.calls.stack {
+            let traffic = stack.traffic();
+            counters.frames_out = traffic.frames_out.load(Ordering::Relaxed);
+            counters.frames_in = traffic.frames_in.load(Ordering::Relaxed);
+            counters.bytes_out = traffic.bytes_out.load(Ordering::Relaxed);
+            counters.bytes_in = traffic.bytes_in.load(Ordering::Relaxed);
+        }
+        counters
+    }
+}
+
+/// Waits for the command; stops when it stops, and passes on signals.
+async fn command_ends(command: Pid) -> io::Result<End> {
+    let mut children = signal(SignalKind::child())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut quit = signal(SignalKind::quit())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut user1 = signal(SignalKind::user_defined1())?;
+    let mut user2 = signal(SignalKind::user_defined2())?;
+    loop {
+        // Before the first wait too: the command may have ended before the handler was there.
+        if let Some(end) = look_after_children(command)? {
+            return Ok(end);
+        }
+        let signal = tokio::select! {
+            _ = children.recv() => continue,
+            _ = hangup.recv() => Signal::SIGHUP,
+            _ = interrupt.recv() => Signal::SIGINT,
+            _ = quit.recv() => Signal::SIGQUIT,
+            _ = terminate.recv() => Signal::SIGTERM,
+            _ = user1.recv() => Signal::SIGUSR1,
+            _ = user2.recv() => Signal::SIGUSR2,
+        };
+        // The terminal sends these to the whole foreground group: the command has had its own.
+        let from_terminal = matches!(signal, Signal::SIGINT | Signal::SIGQUIT) && in_foreground();
+        if !from_terminal && let Err(error) = kill(command, signal) {
+            warn!(%signal, %error, "cannot pass on a signal");
+        }
+    }
+}
+
+fn in_foreground() -> bool {
+    nix::unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group == nix::unistd::getpgrp())
+}
+
+/// Reaps what has ended. Stops with the command, so that a shell sees the job stopped.
+fn look_after_children(command: Pid) -> io::Result<Option<End>> {
+    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED;
+    loop {
+        match waitpid(Pid::from_raw(-1), Some(flags)) {
+            Ok(WaitStatus::Exited(pid, status)) if pid == command => return Ok(Some(End::Exited(status))),
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == command => {
+                return Ok(Some(End::Signaled(signal as i32)));
+            }
+            Ok(WaitStatus::Stopped(pid, signal)) if pid == command => {
+                debug!(%signal, "the command stopped");
+                raise(Signal::SIGSTOP)?;
+                // Back again: so shall be the command.
+                kill(command, Signal::SIGCONT)?;
+            }
+            Ok(WaitStatus::StillAlive) => return Ok(None),
+            Ok(_) => {}
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Reaps descendants that became our children.
+fn reap_others() {
+    while matches!(waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
+    {
+    }
+}
+
+/// How many descendants of ours still run. We are their subreaper, so none escapes the count.
+fn descendants() -> usize {
+    let parents: Vec<(i32, i32)> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter_map(|pid: i32| Some((pid, parent(pid)?)))
+        .collect();
+    let mut ours = vec![std::process::id().cast_signed()];
+    let mut seen = 0;
+    while seen < ours.len() {
+        let parent = ours[seen];
+        ours.extend(parents.iter().filter(|(_, p)| *p == parent).map(|(pid, _)| *pid));
+        seen += 1;
+    }
+    ours.len() - 1
+}
+
+/// The parent of a process that is not a zombie (proc_pid_stat(5)).
+fn parent(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok()?;
+    (state != "Z").then_some(parent)
+}

@@ -1,0 +1,141 @@
+//! What the supervisor remembers of guests' sockets, by their cookie (`SO_COOKIE`, socket(7)).
+//!
+//! A socket appears here when a guest says something about it that the host's own socket cannot
+//! hold, and stays out of it otherwise: a bypassed socket has no entry. Nothing is told when a
+//! guest closes a socket, so entries that nothing waits for are forgotten, oldest first, beyond a
+//! bound.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::options::StackOption;
+use crate::park::Space;
+
+/// The kernel's number for a socket: never reused while the machine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Cookie(pub(crate) u64);
+
+/// Entries of sockets that are not connecting or connected that are kept at most.
+const IDLE: usize = 16 * 1024;
+
+/// One socket.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    /// What the guest bound it to, before a verdict says on which side that counts.
+    pub(crate) bound: Option<SocketAddr>,
+    /// Options for the stack's socket, in the order they were set.
+    pub(crate) options: Vec<StackOption>,
+    /// The guest's IPV6_V6ONLY; its socket itself must be dual-stack to be parked.
+    pub(crate) v6only: Option<bool>,
+    pub(crate) state: State,
+}
+
+/// Where a socket is on the stack path.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Joined with a relay.
+    Connected { local: SocketAddr, peer: SocketAddr },
+    /// Parked until the stack's connection is up.
+    Connecting { space: Space, peer: SocketAddr },
+    /// The connection is over; its names stay.
+    Ended { local: SocketAddr, peer: SocketAddr },
+    /// The last connect(2) failed; `SO_ERROR` says so once.
+    Failed { errno: i32 },
+    #[default]
+    Idle,
+}
+
+impl State {
+    fn is_live(self) -> bool {
+        matches!(self, State::Connected { .. } | State::Connecting { .. })
+    }
+}
+
+/// All of them. Locked for moments only, never across an access to guest memory.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets(Mutex<Table>);
+
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    entries: HashMap<Cookie, Entry>,
+    /// Cookies in the order in which they became idle; some are live again or gone.
+    idle: VecDeque<Cookie>,
+}
+
+impl Sockets {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Table> {
+        // Nothing panics half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    pub(crate) fn find(&self, cookie: Cookie) -> Option<&Entry> {
+        self.entries.get(&cookie)
+    }
+
+    pub(crate) fn find_mut(&mut self, cookie: Cookie) -> Option<&mut Entry> {
+        self.entries.get_mut(&cookie)
+    }
+
+    pub(crate) fn state(&self, cookie: Cookie) -> State {
+        self.find(cookie).map_or(State::Idle, |e| e.state)
+    }
+
+    /// The entry of that socket, made if there is none.
+    pub(crate) fn entry(&mut self, cookie: Cookie) -> &mut Entry {
+        if !self.entries.contains_key(&cookie) {
+            self.idle.push_back(cookie);
+            self.shrink();
+        }
+        self.entries.entry(cookie).or_default()
+    }
+
+    /// Moves a socket to another state; one that ends up idle may be forgotten later.
+    pub(crate) fn set(&mut self, cookie: Cookie, state: State) {
+        let entry = self.entry(cookie);
+        let was_live = entry.state.is_live();
+        entry.state = state;
+        if was_live && !state.is_live() {
+            self.idle.push_back(cookie);
+            self.shrink();
+        }
+    }
+
+    /// Forgets a socket: it is the host kernel's alone, or gone.
+    pub(crate) fn forget(&mut self, cookie: Cookie) -> Option<Entry> {
+        self.entries.remove(&cookie)
+    }
+
+    fn shrink(&mut self) {
+        while self.idle.len() > IDLE {
+            let Some(oldest) = self.idle.pop_front() else { return };
+            if !self.state(oldest).is_live() {
+                self.entries.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAILED: State = State::Failed { errno: libc::ECONNREFUSED };
+
+    #[test]
+    fn idle_entries_are_bounded_and_live_ones_are_kept() {
+        let sockets = Sockets::default();
+        let mut table = sockets.lock();
+        let peer = "192.0.2.1:80".parse().unwrap();
+        table.set(Cookie(0), State::Connected { local: peer, peer });
+        for n in 1..=2 * IDLE as u64 {
+            table.set(Cookie(n), FAILED);
+        }
+        assert!(table.entries.len() <= IDLE + 1);
+        assert_eq!(table.state(Cookie(0)), State::Connected { local: peer, peer });
+        assert_eq!(table.state(Cookie(1)), State::Idle);
+        assert_eq!(table.state(Cookie(2 * IDLE as u64)), FAILED);
+    }
+}

@@ -1,0 +1,226 @@
+//! The stack path: a thread of its own runs the kernel library, the link and the relays, and does
+//! what the handlers of guests' calls ask for.
+//!
+//! Commands go in through a mailbox, in order. Answers that need no guest memory are given from
+//! here; the others come back as [`Reply`] and are written by the thread that serves guests, which
+//! may be lost in guest memory when this one may not.
+
+mod relay;
+mod thread;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use netshunt_backend::Link;
+use netshunt_notify::{Notification, Waker};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::Error;
+use crate::flows::Open;
+use crate::options::StackOption;
+use crate::park::{Closed, Space};
+use crate::pending::Pending;
+use crate::sockets::{Cookie, Sockets};
+
+/// What the thread that serves guests asks for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Connect on behalf of a parked socket.
+    Connect(Box<Connect>),
+    /// Give up a connection: the guest dissolved it.
+    Drop { cookie: Cookie },
+    /// Read a socket's own address.
+    LocalName { cookie: Cookie, question: Question },
+    /// Read an option.
+    Read { cookie: Cookie, level: i32, name: i32, size: usize, question: Question },
+    /// Set an option; the answer, if one is owed, goes to the guest directly.
+    Set { cookie: Cookie, option: StackOption, asked: Option<Notification> },
+    /// End the thread.
+    Stop,
+    /// Another blocking connect(2) waits for the same connection.
+    Wait { cookie: Cookie, pending: Pending },
+}
+
+/// A connection to open.
+#[derive(Debug)]
+pub(crate) struct Connect {
+    pub(crate) cookie: Cookie,
+    /// A duplicate of the guest's socket, held until the connection is up or has failed.
+    pub(crate) guest: OwnedFd,
+    pub(crate) v6: bool,
+    pub(crate) space: Space,
+    pub(crate) destination: SocketAddr,
+    pub(crate) bound: Option<SocketAddr>,
+    pub(crate) options: Vec<StackOption>,
+    pub(crate) waiting: Vec<Pending>,
+    pub(crate) flow: Open,
+}
+
+/// A notification whose answer needs guest memory; kept whole until the reply is written.
+#[derive(Debug)]
+pub(crate) struct Question {
+    pub(crate) notification: Notification,
+    /// Whether the guest's socket is an AF_INET6 one.
+    pub(crate) v6: bool,
+}
+
+/// The answer to a [`Question`].
+#[derive(Debug)]
+pub(crate) enum Reply {
+    LocalName { question: Question, result: Result<SocketAddr, i32> },
+    Read { question: Question, result: Result<Vec<u8>, i32> },
+}
+
+/// Frames and bytes over the link. Written by the stack thread, read by anyone.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) frames_out: AtomicU64,
+    pub(crate) frames_in: AtomicU64,
+    pub(crate) bytes_out: AtomicU64,
+    pub(crate) bytes_in: AtomicU64,
+}
+
+impl Traffic {
+    fn sent(&self, bytes: usize) {
+        self.frames_out.fetch_add(1, Ordering::Relaxed);
+        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn received(&self, bytes: usize) {
+        self.frames_in.fetch_add(1, Ordering::Relaxed);
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// What both threads see.
+#[derive(Debug)]
+struct Shared {
+    commands: Mutex<Vec<Command>>,
+    ready: EventFd,
+    replies: Mutex<Replies>,
+    traffic: Traffic,
+}
+
+#[derive(Debug, Default)]
+struct Replies {
+    queue: Vec<Reply>,
+    waker: Option<Waker>,
+}
+
+/// The running stack. Stops when dropped.
+pub(crate) struct Stack {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stack").finish_non_exhaustive()
+    }
+}
+
+impl Stack {
+    /// Boots the kernel library on a new thread, configured for `link`.
+    pub(crate) fn start(
+        library: &Path,
+        link: Box<dyn Link>,
+        sockets: Arc<Sockets>,
+    ) -> Result<Booting, Error> {
+        let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+            .map_err(|e| Error::System { doing: "eventfd", source: e.into() })?;
+        let shared = Arc::new(Shared {
+            commands: Mutex::default(),
+            ready,
+            replies: Mutex::default(),
+            traffic: Traffic::default(),
+        });
+        let closed = Closed::new().map_err(Error::system("bind a loopback port"))?;
+        let (report, booted) = mpsc::sync_channel(1);
+        let setup =
+            thread::Setup { library: library.to_owned(), link, closed, sockets, shared: shared.clone() };
+        let thread = std::thread::Builder::new()
+            .name("netshunt-stack".to_owned())
+            .spawn(move || thread::run(setup, &report))
+            .map_err(Error::system("start the stack thread"))?;
+        Ok(Booting { stack: Stack { shared, thread: Some(thread) }, booted })
+    }
+
+    /// Queues a command.
+    pub(crate) fn ask(&self, command: Command) {
+        self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        // Full means that the thread is about to wake up anyway.
+        let _ = self.shared.ready.write(1);
+    }
+
+    /// Who to wake when there are replies.
+    pub(crate) fn wake(&self, waker: Waker) {
+        self.shared.replies().waker = Some(waker);
+    }
+
+    /// The replies since the last call.
+    pub(crate) fn replies(&self) -> Vec<Reply> {
+        std::mem::take(&mut self.shared.replies().queue)
+    }
+
+    pub(crate) fn traffic(&self) -> &Traffic {
+        &self.shared.traffic
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.ask(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported by the panic hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A stack that boots while its maker does something else.
+#[derive(Debug)]
+pub(crate) struct Booting {
+    stack: Stack,
+    booted: mpsc::Receiver<Result<(), Error>>,
+}
+
+impl Booting {
+    /// Waits for the kernel (milliseconds).
+    pub(crate) fn finish(self) -> Result<Stack, Error> {
+        match self.booted.recv() {
+            Ok(result) => result.map(|()| self.stack),
+            Err(_) => Err(Error::System {
+                doing: "boot the stack",
+                source: std::io::Error::other("its thread ended"),
+            }),
+        }
+    }
+}
+
+impl Shared {
+    fn replies(&self) -> std::sync::MutexGuard<'_, Replies> {
+        self.replies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reply(&self, reply: Reply) {
+        let mut replies = self.replies();
+        replies.queue.push(reply);
+        if let Some(waker) = &replies.waker {
+            waker.wake();
+        }
+    }
+
+    fn take_commands(&self) -> Vec<Command> {
+        let _ = self.ready.read();
+        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn ready_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.ready.as_fd()
+    }
+}

@@ -1,0 +1,494 @@
+//! The loop that drives the kernel library, the link and the relays. Nothing here waits but poll(2).
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::time::Instant;
+
+use netshunt_backend::{Link, Network, PollFd, Sent};
+use netshunt_lkl::{Clock, Config, Event, Kernel, Library, Nic, NicConfig, Socket, Transmit};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use tracing::{debug, error, info};
+
+use super::relay::{Relay, SCRATCH, Step};
+use super::{Command, Connect, Question, Reply, Shared};
+use crate::Error;
+use crate::address::for_family;
+use crate::options::StackOption;
+use crate::park::Closed;
+use crate::pending::Pending;
+use crate::sockets::{Cookie, Sockets, State};
+use crate::sys;
+
+/// What the thread starts from.
+pub(super) struct Setup {
+    pub(super) library: PathBuf,
+    pub(super) link: Box<dyn Link>,
+    pub(super) closed: Closed,
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Runs the thread; reports once whether the stack is up.
+pub(super) fn run(setup: Setup, report: &mpsc::SyncSender<Result<(), Error>>) {
+    match Machine::boot(setup) {
+        Ok(mut machine) => {
+            // A maker that no longer waits has dropped us: the stop command is on its way.
+            let _ = report.send(Ok(()));
+            if let Err(error) = machine.run() {
+                error!(%error, "the stack stopped: guests' connections are lost");
+            }
+        }
+        Err(error) => drop(report.send(Err(error))),
+    }
+}
+
+/// A stack socket's number in events and in epoll.
+type Id = u64;
+
+/// One connection of a guest.
+enum Connection {
+    Opening { request: Box<Connect>, stack: Socket },
+    Open { cookie: Cookie, relay: Relay, stack: Socket, names: (SocketAddr, SocketAddr), queued: bool },
+}
+
+struct Machine {
+    kernel: Kernel,
+    nic: Nic,
+    link: Rc<RefCell<Box<dyn Link>>>,
+    dead: bool,
+    closed: Closed,
+    sockets: Arc<Sockets>,
+    shared: Arc<Shared>,
+    connections: HashMap<Id, Connection>,
+    /// The newest connection of each guest socket.
+    current: HashMap<Cookie, Id>,
+    next: Id,
+    epoll: Epoll,
+    runnable: VecDeque<Id>,
+    scratch: Box<[u8]>,
+    events: Vec<Event>,
+    fds: Vec<PollFd>,
+}
+
+impl Machine {
+    fn boot(setup: Setup) -> Result<Self, Error> {
+        let Setup { library, link, closed, sockets, shared } = setup;
+        let library = Library::load(&library)?;
+        let network = link.network().clone();
+        let kernel = Kernel::boot(&library, &Config::default(), Clock::Host)?;
+        let link = Rc::new(RefCell::new(link));
+        let nic = add_nic(&kernel, &network, link.clone(), shared.clone())?;
+        configure(&kernel, nic, &network).map_err(Error::system("configure the stack"))?;
+        info!(kernel = library.version(), ?network, "stack up");
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .map_err(|e| Error::System { doing: "epoll_create", source: e.into() })?;
+        Ok(Machine {
+            kernel,
+            nic,
+            link,
+            dead: false,
+            closed,
+            sockets,
+            shared,
+            connections: HashMap::new(),
+            current: HashMap::new(),
+            next: 1,
+            epoll,
+            runnable: VecDeque::new(),
+            scratch: vec![0; SCRATCH].into_boxed_slice(),
+            events: Vec::new(),
+            fds: Vec::new(),
+        })
+    }
+
+    /// Turns until told to stop: work while there is any, then wait.
+    fn run(&mut self) -> io::Result<()> {
+        loop {
+            for command in self.shared.take_commands() {
+                if matches!(command, Command::Stop) {
+                    return Ok(());
+                }
+                self.obey(command);
+            }
+            if self.work() {
+                continue;
+            }
+            let deadline = self.kernel.run();
+            if self.work() {
+                continue;
+            }
+            self.wait(deadline)?;
+        }
+    }
+
+    /// One round over everything that can run; returns whether anything did.
+    fn work(&mut self) -> bool {
+        let mut busy = self.receive();
+        self.kernel.poll();
+        self.kernel.events(&mut self.events);
+        let mut events = std::mem::take(&mut self.events);
+        for event in events.drain(..) {
+            busy = true;
+            self.stack_event(event.cookie);
+        }
+        self.events = events;
+        for _ in 0..self.runnable.len() {
+            let Some(id) = self.runnable.pop_front() else { break };
+            busy = true;
+            self.turn(id);
+        }
+        busy
+    }
+
+    /// Hands the frames that have arrived to the stack.
+    fn receive(&mut self) -> bool {
+        let (kernel, nic, traffic) = (&self.kernel, self.nic, &self.shared.traffic);
+        self.link.borrow_mut().receive(&mut |frame| {
+            traffic.received(frame.len());
+            // Out of memory or a full queue loses the frame, as a card would.
+            let _ = kernel.receive(nic, frame);
+        })
+    }
+
+    /// Waits for a command, a relay's guest, the link or the stack's next timer.
+    fn wait(&mut self, deadline: Option<u64>) -> io::Result<()> {
+        let entry = |fd| PollFd { fd, events: libc::POLLIN, revents: 0 };
+        self.fds.clear();
+        self.fds.push(entry(self.shared.ready_fd().as_raw_fd()));
+        self.fds.push(entry(self.epoll.0.as_raw_fd()));
+        let now = Instant::now();
+        let link = (!self.dead).then(|| self.link.borrow_mut().interests(now, &mut self.fds)).flatten();
+        let link = link.map(|at| at.saturating_duration_since(now).as_nanos() as u64);
+        let kernel = deadline.map(|at| at.saturating_sub(self.kernel.now()));
+        let timeout = [link, kernel].into_iter().flatten().min();
+        sys::poll(&mut self.fds, timeout)?;
+        if self.fds[1].revents != 0 {
+            self.guest_events()?;
+        }
+        if !self.dead {
+            let turned = self.link.borrow_mut().turn(Instant::now(), &self.fds[2..]);
+            if let Err(error) = turned {
+                error!(%error, "the network is dead: connections over it time out");
+                self.dead = true;
+            }
+            self.kernel.wake(self.nic);
+        }
+        Ok(())
+    }
+
+    fn guest_events(&mut self) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); 64];
+        loop {
+            let count = match self.epoll.wait(&mut events, EpollTimeout::ZERO) {
+                Err(nix::errno::Errno::EINTR) => continue,
+                other => other?,
+            };
+            for event in &events[..count] {
+                self.enqueue(event.data());
+            }
+            if count < events.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Puts a relay in the line, once.
+    fn enqueue(&mut self, id: Id) {
+        if let Some(Connection::Open { queued, .. }) = self.connections.get_mut(&id)
+            && !std::mem::replace(queued, true)
+        {
+            self.runnable.push_back(id);
+        }
+    }
+
+    fn turn(&mut self, id: Id) {
+        let Some(Connection::Open { relay, queued, .. }) = self.connections.get_mut(&id) else { return };
+        *queued = false;
+        match relay.step(&self.kernel, &mut self.scratch) {
+            Step::Done => self.end(id),
+            Step::More => self.enqueue(id),
+            Step::Wait => {}
+        }
+    }
+
+    /// A relay is over: its socket's names stay known.
+    fn end(&mut self, id: Id) {
+        let Some(Connection::Open { cookie, names: (local, peer), .. }) = self.connections.remove(&id) else {
+            return;
+        };
+        if self.current.get(&cookie) == Some(&id) {
+            self.current.remove(&cookie);
+            self.sockets.lock().set(cookie, State::Ended { local, peer });
+        }
+        debug!(dst = %peer, "closed");
+    }
+
+    fn stack_event(&mut self, id: Id) {
+        match self.connections.get(&id) {
+            Some(Connection::Open { .. }) => self.enqueue(id),
+            Some(Connection::Opening { stack, .. }) => self.progress(id, *stack),
+            None => {}
+        }
+    }
+
+    /// Looks whether an opening connection is up or has failed.
+    fn progress(&mut self, id: Id, stack: Socket) {
+        match self.kernel.take_error(stack) {
+            Ok(Some(errno)) => self.fail(id, errno),
+            Ok(None) if self.kernel.readiness(stack) & libc::EPOLLOUT as u32 != 0 => self.up(id),
+            Ok(None) => {}
+            Err(error) => self.fail(id, error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Connect(request) => self.connect(request),
+            Command::Drop { cookie } => self.drop_connection(cookie),
+            Command::LocalName { cookie, question } => self.local_name(cookie, question),
+            Command::Read { cookie, level, name, size, question } => {
+                self.read(cookie, level, name, size, question);
+            }
+            Command::Set { cookie, option, asked } => {
+                let result = self.set(cookie, &option);
+                if let Some(notification) = asked {
+                    crate::pending::answer(notification, result);
+                }
+            }
+            Command::Stop => {}
+            Command::Wait { cookie, pending } => self.wait_for(cookie, pending),
+        }
+    }
+
+    fn connect(&mut self, request: Box<Connect>) {
+        let id = self.next;
+        self.next += 1;
+        match self.start(id, &request) {
+            Ok(stack) => {
+                self.current.insert(request.cookie, id);
+                self.connections.insert(id, Connection::Opening { request, stack });
+                // Over the stack's own loopback it may be decided already.
+                self.progress(id, stack);
+            }
+            Err(error) => {
+                self.refuse(*request, error.raw_os_error().unwrap_or(libc::EIO));
+            }
+        }
+    }
+
+    /// Opens the stack's socket and starts to connect it.
+    fn start(&self, id: Id, request: &Connect) -> io::Result<Socket> {
+        let v6 = request.destination.is_ipv6();
+        let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+        let stack = self.kernel.socket(domain, libc::SOCK_STREAM, 0, id)?;
+        let started =
+            self.prepare(stack, request).and_then(|()| self.kernel.connect(stack, request.destination));
+        match started {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
+                self.kernel.close(stack);
+                Err(error)
+            }
+            _ => Ok(stack),
+        }
+    }
+
+    fn prepare(&self, stack: Socket, request: &Connect) -> io::Result<()> {
+        for StackOption { level, name, value } in &request.options {
+            if let Err(error) = self.kernel.set_option(stack, *level, *name, value) {
+                debug!(level, name, %error, "the stack does not take an option");
+            }
+        }
+        match request.bound {
+            Some(local) => self.kernel.bind(stack, for_family(local, request.destination.is_ipv6())),
+            None => Ok(()),
+        }
+    }
+
+    /// The stack's connection is up: join the guest's socket and start the relay.
+    fn up(&mut self, id: Id) {
+        let Some(Connection::Opening { request, stack }) = self.connections.remove(&id) else { return };
+        let Connect { cookie, guest, v6, space, destination, waiting, flow, .. } = *request;
+        let joined = self.kernel.local_address(stack).and_then(|local| {
+            let p = space.join()?;
+            let flags =
+                EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+            self.epoll.add(p.as_fd(), EpollEvent::new(flags, id))?;
+            Ok((local, p))
+        });
+        let (local, p) = match joined {
+            Ok(joined) => joined,
+            Err(error) => {
+                // The guest closed its socket meanwhile, or took it elsewhere.
+                debug!(dst = %destination, %error, "nobody waits for this connection any more");
+                self.kernel.abort(stack);
+                self.forget(cookie, id);
+                flow.close(Ok(()));
+                return answer_all(&waiting, Err(libc::ECONNABORTED));
+            }
+        };
+        self.sockets.lock().set(cookie, State::Connected { local, peer: destination });
+        if !waiting.is_empty() {
+            // A blocking connect(2) leaves its socket connected, not connecting: the next one
+            // must say EISCONN.
+            let _ = sys::connect(guest.as_fd(), space.again(v6));
+        }
+        flow.close(Ok(()));
+        answer_all(&waiting, Ok(()));
+        let relay = Relay::new(p, stack);
+        let names = (local, destination);
+        self.connections.insert(id, Connection::Open { cookie, relay, stack, names, queued: false });
+        self.enqueue(id);
+    }
+
+    fn fail(&mut self, id: Id, errno: i32) {
+        let Some(Connection::Opening { request, stack }) = self.connections.remove(&id) else { return };
+        self.kernel.close(stack);
+        self.current.remove(&request.cookie);
+        self.refuse(*request, errno);
+    }
+
+    /// Tells the guest that its connection failed.
+    fn refuse(&mut self, request: Connect, errno: i32) {
+        let Connect { cookie, guest, v6, waiting, flow, .. } = request;
+        let blocking = !waiting.is_empty();
+        // Known before the guest can see an event. A blocking call has its errno as answer, and
+        // SO_ERROR is then 0, as natively.
+        let state = if blocking { State::Idle } else { State::Failed { errno } };
+        self.sockets.lock().set(cookie, state);
+        let ended =
+            if blocking { sys::disconnect(guest.as_fd()) } else { self.closed.refuse(guest.as_fd(), v6) };
+        if let Err(error) = ended {
+            debug!(%error, "cannot end a parked socket");
+        }
+        flow.close(Err(errno));
+        answer_all(&waiting, Err(errno));
+    }
+
+    fn forget(&mut self, cookie: Cookie, id: Id) {
+        if self.current.get(&cookie) == Some(&id) {
+            self.current.remove(&cookie);
+            self.sockets.lock().forget(cookie);
+        }
+    }
+
+    fn drop_connection(&mut self, cookie: Cookie) {
+        let Some(id) = self.current.remove(&cookie) else { return };
+        match self.connections.remove(&id) {
+            Some(Connection::Opening { request, stack }) => {
+                self.kernel.abort(stack);
+                answer_all(&request.waiting, Err(libc::ECONNABORTED));
+            }
+            Some(Connection::Open { stack, .. }) => self.kernel.abort(stack),
+            None => {}
+        }
+    }
+
+    fn wait_for(&mut self, cookie: Cookie, pending: Pending) {
+        let opening = self.current.get(&cookie).and_then(|id| self.connections.get_mut(id));
+        match opening {
+            Some(Connection::Opening { request, .. }) => request.waiting.push(pending),
+            Some(Connection::Open { .. }) => pending.answer(Ok(())),
+            None => {
+                let mut sockets = self.sockets.lock();
+                let errno = match sockets.state(cookie) {
+                    State::Failed { errno } => {
+                        sockets.set(cookie, State::Idle);
+                        errno
+                    }
+                    _ => libc::ECONNABORTED,
+                };
+                drop(sockets);
+                pending.answer(Err(errno));
+            }
+        }
+    }
+
+    fn stack_of(&self, cookie: Cookie) -> Option<Socket> {
+        match self.connections.get(self.current.get(&cookie)?)? {
+            Connection::Open { stack, .. } | Connection::Opening { stack, .. } => Some(*stack),
+        }
+    }
+
+    fn local_name(&self, cookie: Cookie, question: Question) {
+        let result = self.on_stack(cookie, Kernel::local_address);
+        self.shared.reply(Reply::LocalName { question, result });
+    }
+
+    fn read(&self, cookie: Cookie, level: i32, name: i32, size: usize, question: Question) {
+        let result = self.on_stack(cookie, |kernel, stack| {
+            let mut value = vec![0; size];
+            let len = kernel.option(stack, level, name, &mut value)?;
+            value.truncate(len);
+            Ok(value)
+        });
+        self.shared.reply(Reply::Read { question, result });
+    }
+
+    fn set(&self, cookie: Cookie, option: &StackOption) -> Result<(), i32> {
+        self.on_stack(cookie, |kernel, stack| {
+            kernel.set_option(stack, option.level, option.name, &option.value)
+        })
+    }
+
+    fn on_stack<T>(
+        &self,
+        cookie: Cookie,
+        call: impl FnOnce(&Kernel, Socket) -> io::Result<T>,
+    ) -> Result<T, i32> {
+        let stack = self.stack_of(cookie).ok_or(libc::ENOTCONN)?;
+        call(&self.kernel, stack).map_err(|e| e.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+fn answer_all(waiting: &[Pending], result: Result<(), i32>) {
+    for pending in waiting {
+        pending.answer(result);
+    }
+}
+
+fn add_nic(
+    kernel: &Kernel,
+    network: &Network,
+    link: Rc<RefCell<Box<dyn Link>>>,
+    shared: Arc<Shared>,
+) -> Result<Nic, Error> {
+    let config =
+        NicConfig { mac: network.mac, mtu: u32::from(network.mtu), checksum_offload: network.trusted };
+    let transmit = move |frame: &[IoSlice<'_>]| match link.borrow_mut().send(frame) {
+        Sent::Busy => Transmit::Busy,
+        Sent::Taken => {
+            shared.traffic.sent(frame.iter().map(|piece| piece.len()).sum());
+            Transmit::Taken
+        }
+    };
+    Ok(kernel.add_nic(config, Box::new(transmit))?)
+}
+
+/// Gives the stack its addresses and routes.
+fn configure(kernel: &Kernel, nic: Nic, network: &Network) -> io::Result<()> {
+    let interface = nic.ifindex();
+    kernel.interface_up(interface)?;
+    if let Some(v4) = network.v4 {
+        kernel.add_address(interface, v4.address.into())?;
+        kernel.add_route(everything(v4.gateway.into()), Some(v4.gateway.into()), interface)?;
+    }
+    if let Some(v6) = network.v6 {
+        kernel.add_address(interface, v6.address.into())?;
+        kernel.add_route(everything(v6.gateway.into()), Some(v6.gateway.into()), interface)?;
+    }
+    Ok(())
+}
+
+/// The default destination of the gateway's family.
+fn everything(gateway: IpAddr) -> ipnet::IpNet {
+    match gateway {
+        IpAddr::V4(_) => ipnet::Ipv4Net::default().into(),
+        IpAddr::V6(_) => ipnet::Ipv6Net::default().into(),
+    }
+}

@@ -1,0 +1,309 @@
+//! Thin calls on sockets that nix has no safe form for: options given by number, connect(2) on
+//! addresses of any family, and what runs in the child between fork and exec. Unsafe because they
+//! pass pointers to the kernel.
+#![allow(unsafe_code)]
+
+use std::ffi::CStr;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use tokio::io::unix::AsyncFd;
+
+use crate::address;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// getsockopt(2) into `value`; returns how much the kernel wrote.
+pub(crate) fn option(fd: BorrowedFd<'_>, level: i32, name: i32, value: &mut [u8]) -> io::Result<usize> {
+    let mut len = value.len() as libc::socklen_t;
+    // SAFETY: `value` has `len` writable bytes, and `len` is writable.
+    check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut len) })?;
+    Ok(len as usize)
+}
+
+/// getsockopt(2) of an `int`.
+pub(crate) fn int_option(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<i32> {
+    let mut value = [0; 4];
+    option(fd, level, name, &mut value)?;
+    Ok(i32::from_ne_bytes(value))
+}
+
+/// getsockopt(2) of a 64-bit cookie (`SO_COOKIE`, `SO_NETNS_COOKIE`).
+pub(crate) fn cookie(fd: BorrowedFd<'_>, name: i32) -> io::Result<u64> {
+    let mut value = [0; 8];
+    option(fd, libc::SOL_SOCKET, name, &mut value)?;
+    Ok(u64::from_ne_bytes(value))
+}
+
+/// setsockopt(2) with the option's bytes.
+pub(crate) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+    let len = value.len() as libc::socklen_t;
+    // SAFETY: `value` has `len` readable bytes.
+    check(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value.as_ptr().cast(), len) })?;
+    Ok(())
+}
+
+/// Attaches a classic BPF filter that drops every packet, and locks it (socket(7)).
+pub(crate) fn drop_everything(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut code = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
+    let program = libc::sock_fprog { len: 1, filter: code.as_mut_ptr() };
+    let len = size_of::<libc::sock_fprog>() as libc::socklen_t;
+    // SAFETY: `program` is a sock_fprog that points to one instruction; the kernel copies both.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const program).cast(),
+            len,
+        )
+    })?;
+    set_option(fd, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &1i32.to_ne_bytes())
+}
+
+fn connect_bytes(fd: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
+    let len = address.len() as libc::socklen_t;
+    // SAFETY: `address` has `len` readable bytes.
+    check(unsafe { libc::connect(fd.as_raw_fd(), address.as_ptr().cast(), len) })?;
+    Ok(())
+}
+
+/// connect(2) with the bytes of a `struct sockaddr`.
+pub(crate) fn connect_raw(fd: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
+    connect_bytes(fd, address)
+}
+
+/// connect(2). May wait when the socket is blocking.
+pub(crate) fn connect(fd: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()> {
+    connect_bytes(fd, &address::encode(to, to.is_ipv6()))
+}
+
+/// connect(2) with AF_UNSPEC: dissolves a TCP connection or attempt.
+pub(crate) fn disconnect(fd: BorrowedFd<'_>) -> io::Result<()> {
+    connect_bytes(fd, &[0; 16])
+}
+
+/// Starts a connection without waiting, whatever the socket's `O_NONBLOCK` says.
+///
+/// `sendto` with MSG_FASTOPEN connects (net/ipv4/tcp.c, tcp_sendmsg_fastopen) and takes
+/// MSG_DONTWAIT for this one call; the shared status flags stay as the guest set them. Needs the
+/// client bit of net.ipv4.tcp_fastopen, on by default; without it `EOPNOTSUPP`. For loopback
+/// only: the SYN asks for a fast-open cookie.
+pub(crate) fn start_connect(fd: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()> {
+    let to = address::encode(to, to.is_ipv6());
+    let flags = libc::MSG_FASTOPEN | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let len = to.len() as libc::socklen_t;
+    // SAFETY: nothing is sent (null with length 0), and `to` has `len` readable bytes.
+    let sent = unsafe { libc::sendto(fd.as_raw_fd(), std::ptr::null(), 0, flags, to.as_ptr().cast(), len) };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn name_of(
+    fd: BorrowedFd<'_>,
+    call: unsafe extern "C" fn(RawFd, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int,
+) -> io::Result<Option<SocketAddr>> {
+    let mut bytes = [0u8; address::STORAGE];
+    let mut len = bytes.len() as libc::socklen_t;
+    // SAFETY: getsockname(2) and getpeername(2) write at most `len` bytes.
+    check(unsafe { call(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), &raw mut len) })?;
+    Ok(match address::Address::parse(&bytes[..(len as usize).min(bytes.len())]) {
+        Some(address::Address::Inet(address)) => Some(address),
+        _ => None,
+    })
+}
+
+/// getsockname(2) of an internet socket; `None` for other families.
+pub(crate) fn local_name(fd: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
+    name_of(fd, libc::getsockname)
+}
+
+/// getpeername(2) of an internet socket; `None` for other families.
+pub(crate) fn peer_name(fd: BorrowedFd<'_>) -> io::Result<Option<SocketAddr>> {
+    name_of(fd, libc::getpeername)
+}
+
+/// bind(2) with the bytes of a `struct sockaddr`.
+pub(crate) fn bind_raw(fd: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
+    let len = address.len() as libc::socklen_t;
+    // SAFETY: `address` has `len` readable bytes.
+    check(unsafe { libc::bind(fd.as_raw_fd(), address.as_ptr().cast(), len) })?;
+    Ok(())
+}
+
+/// bind(2).
+pub(crate) fn bind(fd: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()> {
+    bind_raw(fd, &address::encode(to, to.is_ipv6()))
+}
+
+/// A non-blocking, close-on-exec TCP socket.
+pub(crate) fn tcp_socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::socket(libc::AF_INET, kind, 0) })?;
+    // SAFETY: socket(2) gave us this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// recv(2) without waiting.
+pub(crate) fn recv(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: `into` has that many writable bytes.
+    let n = unsafe { libc::recv(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// send(2) without waiting or SIGPIPE.
+pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: `bytes` has that many readable bytes.
+    let n = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+/// shutdown(2) of the writing side.
+pub(crate) fn end(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) })?;
+    Ok(())
+}
+
+/// poll(2) until one is ready or `timeout_ns` has passed (`None`: for ever).
+pub(crate) fn poll(fds: &mut [libc::pollfd], timeout_ns: Option<u64>) -> io::Result<()> {
+    let timeout = timeout_ns.map(|ns| libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as libc::time_t,
+        tv_nsec: (ns % 1_000_000_000) as libc::c_long,
+    });
+    let timeout = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    let count = fds.len() as libc::nfds_t;
+    // SAFETY: `fds` has `count` entries; `timeout` is null or points to a timespec that outlives
+    // the call; no signal mask.
+    match check(unsafe { libc::ppoll(fds.as_mut_ptr(), count, timeout, std::ptr::null()) }) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Makes every descriptor from 3 up close at exec, but for `keep`. Async-signal-safe.
+pub(crate) fn close_at_exec_but(keep: &[RawFd]) -> io::Result<()> {
+    let flags = libc::CLOSE_RANGE_CLOEXEC as libc::c_int;
+    // SAFETY: no pointers.
+    check(unsafe { libc::close_range(3, libc::c_uint::MAX, flags) })?;
+    for fd in keep {
+        // SAFETY: no pointers.
+        check(unsafe { libc::fcntl(*fd, libc::F_SETFD, 0) })?;
+    }
+    Ok(())
+}
+
+/// prctl(2) with integer arguments. Async-signal-safe.
+pub(crate) fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
+    // SAFETY: the options used here (NO_NEW_PRIVS, DUMPABLE, CAPBSET_DROP, CHILD_SUBREAPER,
+    // CAP_AMBIENT) take integers only.
+    check(unsafe { libc::prctl(option, argument, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// landlock_restrict_self(2). Async-signal-safe.
+pub(crate) fn landlock_restrict_self(ruleset: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let result = unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The two words of a version 3 capability set, as capget(2) has them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct CapabilityWord {
+    pub(crate) effective: u32,
+    pub(crate) permitted: u32,
+    pub(crate) inheritable: u32,
+}
+
+#[repr(C)]
+struct CapabilityHeader {
+    version: u32,
+    pid: libc::c_int,
+}
+
+/// `_LINUX_CAPABILITY_VERSION_3` (linux/capability.h).
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+const _: () = assert!(size_of::<CapabilityWord>() == 12, "linux/capability.h");
+const _: () = assert!(size_of::<CapabilityHeader>() == 8, "linux/capability.h");
+
+/// capget(2) of this thread. Async-signal-safe.
+pub(crate) fn capabilities() -> io::Result<[CapabilityWord; 2]> {
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let mut words = [CapabilityWord::default(); 2];
+    // SAFETY: version 3 reads a header of 8 bytes and writes two words of 12 (asserted above).
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, words.as_mut_ptr()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(words) }
+}
+
+/// capset(2) of this thread. Async-signal-safe.
+pub(crate) fn set_capabilities(words: &[CapabilityWord; 2]) -> io::Result<()> {
+    let mut header = CapabilityHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    // SAFETY: version 3 reads a header of 8 bytes and two words of 12 (asserted above).
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, words.as_ptr()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// openat(2) with O_PATH, relative to `dir`. Does not wait, whatever the file is.
+pub(crate) fn open_path(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
+    let flags = libc::O_PATH | libc::O_CLOEXEC;
+    // SAFETY: `path` is a C string.
+    let fd = check(unsafe { libc::openat(dir.as_raw_fd(), path.as_ptr(), flags) })?;
+    // SAFETY: openat(2) gave us this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The same by openat2(2); with `rooted`, `dir` is the root of absolute paths and links.
+pub(crate) fn open_path_in(dir: BorrowedFd<'_>, path: &CStr, rooted: bool) -> io::Result<OwnedFd> {
+    // SAFETY: open_how is plain integers, for which zero means "nothing special".
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
+    if rooted {
+        how.resolve = libc::RESOLVE_IN_ROOT;
+    }
+    let size = size_of::<libc::open_how>();
+    // SAFETY: `path` is a C string and `how` has `size` bytes; both outlive the call.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), path.as_ptr(), &raw const how, size) };
+    let fd = check(fd as libc::c_int)?;
+    // SAFETY: openat2(2) gave us this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The `sun_path` that an AF_UNIX socket is bound to; empty if it is not.
+pub(crate) fn unix_name(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut bytes = [0u8; address::STORAGE];
+    let mut len = bytes.len() as libc::socklen_t;
+    // SAFETY: getsockname(2) writes at most `len` bytes.
+    check(unsafe { libc::getsockname(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), &raw mut len) })?;
+    Ok(bytes[..(len as usize).min(bytes.len())].get(2..).unwrap_or_default().to_vec())
+}
+
+/// listen(2).
+pub(crate) fn listen(fd: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::listen(fd.as_raw_fd(), backlog) })?;
+    Ok(())
+}
+
+/// Runs `prepare` in the child between fork and exec.
+pub(crate) fn before_exec(
+    command: &mut std::process::Command,
+    prepare: impl FnMut() -> io::Result<()> + Send + Sync + 'static,
+) {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: every caller passes a closure of async-signal-safe calls that does not allocate;
+    // `guest::prepare` is the only one and says so.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Registers a descriptor with the tokio runtime.
+pub(crate) fn async_fd(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd names one open descriptor until it is dropped, and AsyncFd owns it.
+    unsafe { AsyncFd::register(fd) }.map_err(Into::into)
+}

@@ -1,0 +1,108 @@
+//! Blocking calls that wait for the stack: their time-outs and the signals that end them.
+//!
+//! With WAIT_KILLABLE_RECV a signal does not interrupt a guest that waits for its answer, so a
+//! long wait must look for one: every [`TICK`], for a caught signal that the thread itself will
+//! take. The answer is then -ERESTARTSYS, which gives exactly what the native call would.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use netshunt_notify::GuestThread;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use crate::pending::Pending;
+
+/// How late a signal may be noticed.
+const TICK: Duration = Duration::from_millis(15);
+
+/// Ticks without any wait before the watcher sleeps: connects come in bursts, and waking it costs
+/// more than a tick.
+const PATIENCE: u32 = 32;
+
+/// One blocking call.
+#[derive(Debug)]
+struct Wait {
+    pending: Pending,
+    thread: GuestThread,
+    /// When to give up, and with which errno.
+    limit: Option<(Instant, i32)>,
+}
+
+/// All blocking calls of one supervisor.
+#[derive(Debug, Default)]
+pub(crate) struct Waits {
+    list: Mutex<List>,
+    added: Notify,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    waits: Vec<Wait>,
+    asleep: bool,
+}
+
+impl Waits {
+    pub(crate) fn add(&self, pending: Pending, thread: GuestThread, limit: Option<(Instant, i32)>) {
+        let mut list = self.lock();
+        list.waits.push(Wait { pending, thread, limit });
+        if std::mem::take(&mut list.asleep) {
+            self.added.notify_one();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, List> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches for ever; its maker drops it.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        let mut idle = 0;
+        loop {
+            sleep(TICK).await;
+            let waits = std::mem::take(&mut self.lock().waits);
+            idle = if waits.is_empty() { idle + 1 } else { 0 };
+            let now = Instant::now();
+            let kept: Vec<Wait> = waits.into_iter().filter(|wait| !wait.is_over(now)).collect();
+            let sleeps = {
+                let mut list = self.lock();
+                list.waits.extend(kept);
+                list.asleep = list.waits.is_empty() && idle > PATIENCE;
+                list.asleep
+            };
+            if sleeps {
+                self.added.notified().await;
+                idle = 0;
+            }
+        }
+    }
+}
+
+impl Wait {
+    fn is_over(&self, now: Instant) -> bool {
+        if !self.pending.is_open() {
+            return true;
+        }
+        if let Some((limit, errno)) = self.limit
+            && now >= limit
+        {
+            self.pending.answer(Err(errno));
+            return true;
+        }
+        // A thread that cannot be looked at is on its way out.
+        if !self.thread.will_take_signal().unwrap_or(false) {
+            return false;
+        }
+        if let Some(notification) = self.pending.take() {
+            notification.restart();
+        }
+        true
+    }
+}
+
+/// Completes when a signal ends a blocking call of that thread.
+pub(crate) async fn signalled(thread: &GuestThread, pending: &Pending) {
+    while pending.is_open() && !thread.will_take_signal().unwrap_or(false) {
+        sleep(TICK).await;
+    }
+}
