@@ -1,0 +1,106 @@
+//! The backend `slirp`: settings checked, link not yet open.
+
+use netshunt_backend::{Backend, Error, Link, Network, Registration, Role, Settings, async_trait, inventory};
+
+use crate::{SlirpLink, plan};
+
+const NAME: &str = "slirp";
+
+inventory::submit! {
+    Registration {
+        name: NAME,
+        role: Role::Link,
+        summary: "frames to libslirp, in this process: no privilege, no helper; TCP, UDP and ping",
+        build: Slirp::boxed,
+    }
+}
+
+/// The backend. Holds no resources until [`open`](Backend::open).
+#[derive(Clone, Debug)]
+pub struct Slirp {
+    network: Network,
+}
+
+impl Slirp {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`Error::Open`] with [`Error::Mtu`](crate::Error::Mtu) as its source.
+    pub fn new(settings: &Settings) -> Result<Self, Error> {
+        let network = plan::network(settings).map_err(|source| {
+            open_error("choose a size within that range; 65520 suits most, 1500 is Ethernet's", source)
+        })?;
+        Ok(Slirp { network })
+    }
+
+    /// The network that the link will have.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Opens the link as its own type; [`Backend::open`] boxes it.
+    ///
+    /// # Errors
+    /// [`Error::Open`]: this process has a slirp link already, or libslirp refused.
+    pub fn link(&self) -> Result<SlirpLink, Error> {
+        SlirpLink::open(self.network.clone()).map_err(|source| {
+            let advice = match source {
+                crate::Error::Second => "close the other link first, or give each its own process",
+                _ => "its message on standard error says why; `netshunt doctor` shows the versions",
+            };
+            open_error(advice, source)
+        })
+    }
+
+    fn boxed(settings: &Settings) -> Result<Box<dyn Backend>, Error> {
+        Ok(Box::new(Slirp::new(settings)?))
+    }
+}
+
+fn open_error(advice: &str, source: crate::Error) -> Error {
+    Error::Open { name: NAME, advice: advice.to_owned(), source: Box::new(source) }
+}
+
+#[async_trait]
+impl Backend for Slirp {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn role(&self) -> Role {
+        Role::Link
+    }
+
+    async fn open(&self) -> Result<Box<dyn Link>, Error> {
+        Ok(Box::new(self.link()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use netshunt_backend::registry;
+
+    use super::*;
+
+    #[test]
+    fn it_is_registered_as_a_link() {
+        let found = registry::find("slirp").expect("submitted above");
+        assert_eq!(found.role, Role::Link);
+        let built = (found.build)(&Settings::default()).unwrap();
+        assert_eq!((built.name(), built.role()), ("slirp", Role::Link));
+    }
+
+    #[test]
+    fn a_second_link_waits_for_the_first_to_close() {
+        let backend = Slirp::new(&Settings::default()).unwrap();
+        let first = backend.link().unwrap();
+        let error = backend.link().unwrap_err();
+        assert!(error.to_string().contains("close the other link first"), "{error}");
+        assert!(error.source().unwrap().to_string().contains("a second slirp link in one process"));
+        drop(first);
+        drop(backend.link().unwrap());
+    }
+}
