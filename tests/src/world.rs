@@ -1,0 +1,242 @@
+//! Two network namespaces, a cable between them, and a folder for what a test needs.
+
+use std::env;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path as FilePath, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tempfile::TempDir;
+
+use crate::processes::{self, Belongings};
+use crate::{Launch, Namespace, TestUser};
+
+/// The near end of the cable: the host that netshunt runs on.
+pub const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+/// The same in IPv6.
+pub const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+/// The far end, where servers are; 192.0.2.11 to .13 are too.
+pub const FAR4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
+/// The same in IPv6.
+pub const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10);
+
+/// Sets up the near side. `$1` is the far namespace's path.
+const HOST_SETUP: &str = "\
+ip link set lo up
+ip link add near type veth peer name far netns $1
+ip address add 192.0.2.1/24 dev near
+ip -6 address add 2001:db8::1/64 dev near nodad
+ip link set near up
+ip route add default via 192.0.2.10
+";
+
+/// Sets up the far side, a router to nowhere: 198.51.100.0/24 and 2001:db8:1::/48 are answered with
+/// \"unreachable\", 203.0.113.0/24 and 2001:db8:2::/48 with silence.
+const FAR_SETUP: &str = "\
+ip link set lo up
+for last in 10 11 12 13; do ip address add 192.0.2.$last/24 dev far; done
+ip -6 address add 2001:db8::10/64 dev far nodad
+ip link set far up
+echo 1 >/proc/sys/net/ipv4/ip_forward
+echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
+# Each refusal counts: no limit on how many are sent.
+echo 0 >/proc/sys/net/ipv4/icmp_ratemask
+ip route add unreachable 198.51.100.0/24
+ip route add blackhole 203.0.113.0/24
+ip -6 route add unreachable 2001:db8:1::/48
+ip -6 route add blackhole 2001:db8:2::/48
+";
+
+/// Once both ends are up.
+const HOST_SETUP_LAST: &str = "ip -6 route add default via 2001:db8::10 dev near";
+
+/// The way a guest's connections take in a test.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Path {
+    /// On the host's kernel: `--bypass` names the server.
+    Bypass,
+    /// Through the in-process stack and its link.
+    Stack,
+}
+
+impl Path {
+    /// As the flow log names it.
+    pub fn verdict(self) -> &'static str {
+        match self {
+            Self::Bypass => "bypass",
+            Self::Stack => "stack",
+        }
+    }
+}
+
+/// A private network for one test. Whatever runs in it is killed when it is dropped.
+#[derive(Debug)]
+pub struct World {
+    /// Where netshunt runs.
+    pub host: Namespace,
+    /// Where servers run.
+    pub far: Namespace,
+    user: TestUser,
+    folder: TempDir,
+    mark: String,
+    runs: AtomicUsize,
+    pub(crate) services: Mutex<Vec<Child>>,
+}
+
+impl World {
+    /// Makes the namespaces and copies netshunt to where its user can read it.
+    ///
+    /// # Panics
+    /// When the harness is not root, or a program or netshunt itself is missing; the message says which.
+    #[expect(clippy::new_without_default, reason = "it does far too much to happen by default")]
+    pub fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        // The dot ends the number: no mark is the start of another.
+        let mark = format!("{}-{}.", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = tempfile::Builder::new()
+            .prefix("netshunt-e2e-")
+            .permissions(fs::Permissions::from_mode(0o755))
+            .tempdir_in("/tmp")
+            .expect("/tmp is writable");
+        let world = Self {
+            host: Namespace::new(),
+            far: Namespace::new(),
+            user: TestUser::from_environment(),
+            folder,
+            mark,
+            runs: AtomicUsize::new(0),
+            services: Mutex::default(),
+        };
+        configure(&world.host, HOST_SETUP, &[&world.far.path()]);
+        configure(&world.far, FAR_SETUP, &[]);
+        configure(&world.host, HOST_SETUP_LAST, &[]);
+        world.install();
+        world
+    }
+
+    /// A launch of netshunt with both backends, whose guest reaches these TCP ports of the far side by
+    /// the given path. Give it a [`Launch::command`].
+    pub fn netshunt(&self, path: Path, ports: &[u16]) -> Launch<'_> {
+        let mut options = vec!["--net=slirp,host-bypass".to_owned()];
+        if path == Path::Bypass && !ports.is_empty() {
+            let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+            options.push(format!("--bypass={FAR4}:{ports}/tcp"));
+            options.push(format!("--bypass=[{FAR6}]:{ports}/tcp"));
+        }
+        self.netshunt_with(options)
+    }
+
+    /// A launch of netshunt with just these options (and those that report flows and statistics).
+    pub fn netshunt_with<S: Into<String>>(&self, options: impl IntoIterator<Item = S>) -> Launch<'_> {
+        Launch::netshunt(self, options.into_iter().map(Into::into).collect())
+    }
+
+    /// A launch on the host side without netshunt, as the same user.
+    pub fn native(&self) -> Launch<'_> {
+        Launch::native(self)
+    }
+
+    /// The user that netshunt runs as.
+    pub fn user(&self) -> &TestUser {
+        &self.user
+    }
+
+    /// The world's folder. All may read it, root writes it, and it goes when the world does.
+    pub fn folder(&self) -> &FilePath {
+        self.folder.path()
+    }
+
+    /// netshunt, as its user can run it.
+    pub(crate) fn binary(&self) -> PathBuf {
+        self.folder().join("bin/netshunt")
+    }
+
+    /// The kernel library, as netshunt's user can read it.
+    pub(crate) fn library(&self) -> PathBuf {
+        self.folder().join("lib/netshunt/liblkl.so")
+    }
+
+    /// The number of a new run, and a folder that belongs to the user of netshunt.
+    pub(crate) fn new_run(&self) -> (String, PathBuf) {
+        let number = self.runs.fetch_add(1, Ordering::Relaxed);
+        let folder = self.folder().join(format!("run-{number}"));
+        fs::create_dir(&folder).expect("the number is new");
+        self.user.own(&folder);
+        (format!("{}{number}.", self.mark), folder)
+    }
+
+    /// Every process that this world started, or that is in its namespaces.
+    pub(crate) fn belongings(&self) -> Belongings {
+        Belongings { mark: self.mark.clone(), namespaces: vec![self.host.inode(), self.far.inode()] }
+    }
+
+    /// The living processes of one run, described.
+    pub(crate) fn alive(belongings: &Belongings) -> Vec<String> {
+        belongings.find().into_iter().map(processes::describe).collect()
+    }
+
+    /// A file of `tests/programs`, copied to where the user can read it.
+    pub fn program(&self, name: &str) -> String {
+        let from = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(name);
+        let to = self.folder().join(name);
+        fs::copy(&from, &to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+        fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).expect("a file of ours");
+        to.display().to_string()
+    }
+
+    fn install(&self) {
+        let beside = |relative: &str| {
+            // target/PROFILE/deps/TEST -> target/…
+            let own = env::current_exe().expect("/proc is mounted");
+            let target = own.ancestors().nth(3).map(FilePath::to_owned).unwrap_or_default();
+            let profile = own.ancestors().nth(2).and_then(FilePath::file_name).unwrap_or_default().to_owned();
+            target.join(relative.replace("PROFILE", &profile.to_string_lossy()))
+        };
+        let chosen = |variable: &str, relative: &str| {
+            env::var_os(variable).map_or_else(|| beside(relative), PathBuf::from)
+        };
+        let binary = chosen("NETSHUNT_BIN", "PROFILE/netshunt");
+        let library = chosen("NETSHUNT_LKL", "lkl/liblkl.so");
+        for (from, to, how) in [
+            (binary, self.binary(), "cargo build --release --package netshunt"),
+            (library, self.library(), "cargo xtask kernel"),
+        ] {
+            fs::create_dir_all(to.parent().expect("it lies in a folder")).expect("a folder of ours");
+            // A test of the harness alone needs neither; whoever needs it finds the message below.
+            if let Err(error) = fs::copy(&from, &to) {
+                eprintln!("no {} ({error}): `{how}` makes it", from.display());
+            }
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let gone = self.belongings().kill();
+        for mut service in self.services.get_mut().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            let _ = service.wait();
+        }
+        if !gone && !std::thread::panicking() {
+            panic!("these survive SIGKILL: {:?}", Self::alive(&self.belongings()));
+        }
+    }
+}
+
+/// Runs a shell script inside a namespace.
+fn configure(namespace: &Namespace, script: &str, arguments: &[&str]) {
+    let output = Command::new("nsenter")
+        .arg(format!("--net={}", namespace.path()))
+        .args(["sh", "-eu", "-c", script, "setup"])
+        .args(arguments)
+        .env("PATH", crate::launch::PATH)
+        .stdin(Stdio::null())
+        .output()
+        .expect("util-linux has nsenter");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// For messages and addresses: both families of the far side.
+pub(crate) const FAR: [IpAddr; 2] = [IpAddr::V4(FAR4), IpAddr::V6(FAR6)];
