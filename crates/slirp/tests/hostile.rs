@@ -8,7 +8,7 @@ mod common;
 
 use std::io::IoSlice;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::*;
 use etherparse::{PacketBuilder, TcpHeader};
@@ -25,7 +25,7 @@ const LARGEST: usize = 65_600;
 enum Frame {
     /// Bytes alone, with a plausible protocol or not.
     Noise(Option<u16>, Vec<u8>),
-    /// Good frames cut short, grown, or with bytes changed.
+    /// A good frame cut short, grown, or with bytes changed; checksums are right again.
     Damaged { which: usize, length: usize, changes: Vec<(usize, u8)> },
     /// A header, and then this many bytes.
     Huge(u16, usize),
@@ -72,8 +72,8 @@ fn good(mac: [u8; 6], port: u16) -> Vec<Vec<u8>> {
     ]
 }
 
-/// The frame, with its destination where it must not leave the host and its checksum mended, so that
-/// damage is seen by more than the checksum test.
+/// The frame, with its destination where it must not leave the host and its checksums mended, so that
+/// damage is seen by more than the checksum tests.
 fn build(frame: &Frame, mac: [u8; 6], port: u16) -> Vec<u8> {
     let mut bytes = match frame {
         Frame::Noise(None, bytes) => bytes.clone(),
@@ -111,23 +111,49 @@ fn stay(bytes: &mut [u8]) {
         Some([8, 0]) if bytes.len() >= 34 => {
             bytes[30..34].copy_from_slice(&GATEWAY.octets());
             let header = usize::from(bytes[14] & 15) * 4;
+            let end = 14 + usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
             if (20..=bytes.len() - 14).contains(&header) {
-                bytes[24..26].fill(0);
-                let sum = checksum(&bytes[14..14 + header]);
-                bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+                mend(&mut bytes[14..14 + header], 10, 0);
+                let pseudo = sum(&bytes[26..34]) + u32::from(bytes[23]);
+                mend_transport(bytes, bytes[23], 14 + header, end, pseudo);
             }
         }
-        Some([0x86, 0xdd]) if bytes.len() >= 54 => bytes[38..54].copy_from_slice(&GATEWAY_V6.octets()),
+        Some([0x86, 0xdd]) if bytes.len() >= 54 => {
+            bytes[38..54].copy_from_slice(&GATEWAY_V6.octets());
+            let end = 54 + usize::from(u16::from_be_bytes([bytes[18], bytes[19]]));
+            let pseudo = sum(&bytes[22..54]) + u32::from(bytes[20]);
+            mend_transport(bytes, bytes[20], 54, end, pseudo);
+        }
         _ => (),
     }
 }
 
-/// RFC 1071.
-fn checksum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
-    let sum: u32 = words.sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
+/// Mends TCP, UDP, ICMP and ICMPv6, where the packet's own lengths allow.
+fn mend_transport(frame: &mut [u8], protocol: u8, start: usize, end: usize, pseudo: u32) {
+    let (at, pseudo) = match protocol {
+        1 => (2, None),
+        6 => (16, Some(pseudo)),
+        17 => (6, Some(pseudo)),
+        58 => (2, Some(pseudo)),
+        _ => return,
+    };
+    let Some(segment) = frame.get_mut(start..end).filter(|segment| segment.len() >= at + 2) else { return };
+    let length = segment.len() as u32;
+    mend(segment, at, pseudo.map_or(0, |pseudo| pseudo + length));
+}
+
+fn mend(bytes: &mut [u8], at: usize, initial: u32) {
+    bytes[at..at + 2].fill(0);
+    let mut folded = sum(bytes) + initial;
+    while folded > 0xffff {
+        folded = (folded & 0xffff) + (folded >> 16);
+    }
+    bytes[at..at + 2].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+}
+
+/// RFC 1071, not yet folded.
+fn sum(bytes: &[u8]) -> u32 {
+    bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum()
 }
 
 #[test]
@@ -149,8 +175,16 @@ fn any_frame_is_taken() {
             let mut fds = Vec::new();
             wire.link.interests(Instant::now(), &mut fds);
             prop_assert!(fds.len() <= frames.len() + 1);
-            poll(&mut fds, std::time::Duration::ZERO);
+            poll(&mut fds, Duration::ZERO);
             wire.link.turn(Instant::now(), &fds).unwrap();
+            // Retransmissions and expiry, for half an hour of the link's clock.
+            let mut later = Instant::now();
+            for seconds in [1, 1, 2, 4, 8, 60, 240, 1800] {
+                later += Duration::from_secs(seconds);
+                fds.clear();
+                wire.link.interests(later, &mut fds);
+                wire.link.turn(later, &[]).unwrap();
+            }
             wire.link.receive(&mut |frame| assert!((14..=65534).contains(&frame.len())));
             let counters = wire.link.counters();
             prop_assert_eq!(counters.sent + counters.oversized, frames.len() as u64);
