@@ -458,8 +458,11 @@ fn add_nic(
     link: Rc<RefCell<Box<dyn Link>>>,
     shared: Arc<Shared>,
 ) -> Result<Nic, Error> {
-    let config =
-        NicConfig { mac: network.mac, mtu: u32::from(network.mtu), checksum_offload: network.trusted };
+    let config = NicConfig {
+        tx_checksum_offload: network.trusted,
+        rx_checksum_offload: network.trusted,
+        ..NicConfig::new(network.mac, network.mtu)
+    };
     let transmit = move |frame: &[IoSlice<'_>]| match link.borrow_mut().send(frame) {
         Sent::Busy => Transmit::Busy,
         Sent::Taken => {
@@ -472,7 +475,7 @@ fn add_nic(
 
 /// Gives the stack its addresses and routes.
 fn configure(kernel: &Kernel, nic: Nic, network: &Network) -> io::Result<()> {
-    let interface = nic.ifindex();
+    let interface = nic.ifindex;
     kernel.interface_up(interface)?;
     if let Some(v4) = network.v4 {
         kernel.add_address(interface, v4.address.into())?;
