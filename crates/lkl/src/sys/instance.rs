@@ -1,0 +1,321 @@
+//! A started kernel: its C calls, made safe.
+
+use std::cell::RefCell;
+use std::ffi::{CStr, c_int, c_void};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::marker::PhantomData;
+use std::mem;
+use std::ptr;
+use std::sync::{Mutex, PoisonError};
+
+use super::api::{Api, Event, NicCfg};
+use super::host::{self, Inside, Wire};
+use super::memory::Memory;
+use crate::address::ROOM;
+use crate::nic::TransmitFn;
+use crate::{Clock, Error};
+
+/// A kernel between its start and its shutdown.
+pub(crate) struct Instance {
+    api: Api,
+    clock: Clock,
+    memory: Memory,
+    // The kernel holds pointers to these.
+    #[expect(clippy::vec_box, reason = "the kernel holds their addresses: they must not move")]
+    wires: RefCell<Vec<Box<Wire>>>,
+    /// All calls come from the thread that started the kernel.
+    _one_thread: PhantomData<*const ()>,
+}
+
+/// What a network device is made of.
+pub(crate) struct Link {
+    pub(crate) mac: [u8; 6],
+    pub(crate) mtu: u32,
+    pub(crate) flags: u16,
+    pub(crate) transmit: TransmitFn,
+}
+
+/// The number in an answer, or the errno.
+fn answer(code: i64) -> io::Result<u64> {
+    u64::try_from(code).map_err(|_| {
+        let errno = i32::try_from(-code).unwrap_or(libc::EPROTO);
+        io::Error::from_raw_os_error(errno)
+    })
+}
+
+fn done(code: c_int) -> io::Result<()> {
+    answer(code.into()).map(drop)
+}
+
+fn count(code: i64) -> io::Result<usize> {
+    answer(code).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
+/// A length as C has it. Longer buffers than 2 GiB are used in part.
+fn length(bytes: usize) -> c_int {
+    c_int::try_from(bytes).unwrap_or(c_int::MAX)
+}
+
+/// Enters the kernel for one call.
+macro_rules! call {
+    ($self:ident . $function:ident ( $($argument:expr),* )) => {{
+        let _inside = Inside::enter(&$self.clock);
+        // SAFETY: the kernel is started, this is its thread, and every pointer comes from a
+        // reference that outlives the call, with its length beside it.
+        unsafe { ($self.api.$function)($($argument),*) }
+    }};
+}
+
+impl Instance {
+    /// Starts the library's kernel.
+    pub(crate) fn start(api: Api, memory: usize, cmdline: &CStr, clock: Clock) -> Result<Self, Error> {
+        /// Two threads must not start one library at the same time.
+        static STARTING: Mutex<()> = Mutex::new(());
+
+        let bank = Memory::reserve(memory).map_err(|source| Error::Memory { bytes: memory, source })?;
+        let started = {
+            let _starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
+            let _inside = Inside::enter(&clock);
+            // SAFETY: the memory is reserved, writable and never unmapped; the operations are
+            // static; the command line is copied. The library checks that this is its first start.
+            unsafe { (api.lk_start)(&host::OPERATIONS, bank.start(), bank.len(), cmdline.as_ptr()) }
+        };
+        match done(started) {
+            Ok(()) => {
+                Ok(Self { api, clock, memory: bank, wires: RefCell::default(), _one_thread: PhantomData })
+            }
+            // Nothing was touched of the memory that this attempt leaves reserved.
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => Err(Error::AlreadyBooted),
+            Err(source) => Err(Error::Boot { memory, source }),
+        }
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(crate) fn run(&self) -> io::Result<u64> {
+        let mut deadline = 0;
+        done(call!(self.lk_run(&mut deadline)))?;
+        Ok(deadline)
+    }
+
+    pub(crate) fn poll(&self) -> io::Result<()> {
+        done(call!(self.lk_poll()))
+    }
+
+    pub(crate) fn panic(&self, message: &CStr) -> io::Result<()> {
+        done(call!(self.lk_panic(message.as_ptr())))
+    }
+
+    pub(crate) fn stat(&self, what: c_int) -> io::Result<u64> {
+        answer(call!(self.lk_stat(what)))
+    }
+
+    /// Adds a network device; returns its handle and its interface index.
+    pub(crate) fn add_nic(&self, link: Link) -> io::Result<(u64, u32)> {
+        let mut wire = Box::new(Wire(link.transmit));
+        let config = NicCfg {
+            mac: link.mac,
+            flags: link.flags,
+            mtu: link.mtu,
+            pad: 0,
+            opaque: ptr::from_mut::<Wire>(&mut wire).cast(),
+            xmit: host::transmit,
+        };
+        // Kept also when the kernel refuses: it may have copied the address by then.
+        self.wires.borrow_mut().push(wire);
+        let mut index = 0;
+        let handle = answer(call!(self.lk_nic_add(&config, &mut index)))?;
+        Ok((handle, u32::try_from(index).unwrap_or(0)))
+    }
+
+    pub(crate) fn receive(&self, nic: u64, frame: &[u8]) -> io::Result<()> {
+        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        done(call!(self.lk_nic_rx(nic, frame.as_ptr().cast(), len)))
+    }
+
+    pub(crate) fn wake(&self, nic: u64) -> io::Result<()> {
+        done(call!(self.lk_nic_wake(nic)))
+    }
+
+    pub(crate) fn interface_up(&self, index: u32) -> io::Result<()> {
+        done(call!(self.lk_if_up(interface(index)?)))
+    }
+
+    /// `address` is in network order, 4 or 16 bytes as the family says.
+    pub(crate) fn add_address(&self, index: u32, address: &[u8], prefix: u8) -> io::Result<()> {
+        let index = interface(index)?;
+        let family = family(address)?;
+        done(call!(self.lk_addr_add(index, family, address.as_ptr(), prefix.into())))
+    }
+
+    /// As [`Self::add_address`]; both addresses are of one family.
+    pub(crate) fn add_route(&self, index: u32, to: &[u8], prefix: u8, via: Option<&[u8]>) -> io::Result<()> {
+        let index = interface(index)?;
+        let family = family(to)?;
+        if via.is_some_and(|via| via.len() != to.len()) {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let via = via.map_or(ptr::null(), <[u8]>::as_ptr);
+        done(call!(self.lk_route_add(index, family, to.as_ptr(), prefix.into(), via)))
+    }
+
+    pub(crate) fn read_file(&self, path: &CStr, into: &mut [u8]) -> io::Result<usize> {
+        count(call!(self.lk_read_file(path.as_ptr(), into.as_mut_ptr().cast(), into.len())))
+    }
+
+    pub(crate) fn write_file(&self, path: &CStr, text: &[u8]) -> io::Result<usize> {
+        count(call!(self.lk_write_file(path.as_ptr(), text.as_ptr().cast(), text.len())))
+    }
+
+    pub(crate) fn socket(&self, domain: c_int, kind: c_int, protocol: c_int, cookie: u64) -> io::Result<u64> {
+        answer(call!(self.lk_socket(domain, kind, protocol, cookie)))
+    }
+
+    pub(crate) fn bind(&self, socket: u64, to: &[u8]) -> io::Result<()> {
+        done(call!(self.lk_bind(socket, to.as_ptr().cast(), length(to.len()))))
+    }
+
+    pub(crate) fn connect(&self, socket: u64, to: &[u8]) -> io::Result<()> {
+        done(call!(self.lk_connect(socket, to.as_ptr().cast(), length(to.len()))))
+    }
+
+    pub(crate) fn listen(&self, socket: u64, backlog: c_int) -> io::Result<()> {
+        done(call!(self.lk_listen(socket, backlog)))
+    }
+
+    pub(crate) fn accept(&self, socket: u64, cookie: u64) -> io::Result<u64> {
+        answer(call!(self.lk_accept(socket, cookie)))
+    }
+
+    pub(crate) fn send(
+        &self,
+        socket: u64,
+        data: &[u8],
+        flags: c_int,
+        to: Option<&[u8]>,
+    ) -> io::Result<usize> {
+        let (to, room) = to.map_or((ptr::null(), 0), |to| (to.as_ptr().cast::<c_void>(), length(to.len())));
+        count(call!(self.lk_send(socket, data.as_ptr().cast(), data.len(), flags, to, room)))
+    }
+
+    pub(crate) fn send_vectored(&self, socket: u64, data: &[IoSlice<'_>], flags: c_int) -> io::Result<usize> {
+        count(call!(self.lk_sendv(socket, data.as_ptr().cast(), length(data.len()), flags)))
+    }
+
+    pub(crate) fn recv(&self, socket: u64, into: &mut [u8], flags: c_int) -> io::Result<usize> {
+        let (buffer, room) = (into.as_mut_ptr().cast(), into.len());
+        let none = ptr::null_mut();
+        let length = ptr::null_mut();
+        count(call!(self.lk_recv(socket, buffer, room, flags, none, length)))
+            // MSG_TRUNC answers the datagram's whole length.
+            .map(|n| if flags & libc::MSG_TRUNC == 0 { n.min(room) } else { n })
+    }
+
+    /// Also the sender's address: in the buffer, and its length.
+    pub(crate) fn recv_from(
+        &self,
+        socket: u64,
+        into: &mut [u8],
+        flags: c_int,
+        from: &mut [u8; ROOM],
+    ) -> io::Result<(usize, usize)> {
+        let (buffer, room) = (into.as_mut_ptr().cast(), into.len());
+        let address = from.as_mut_ptr().cast();
+        let mut len = length(ROOM);
+        let n = count(call!(self.lk_recv(socket, buffer, room, flags, address, &mut len)))?;
+        Ok((n, usize::try_from(len).unwrap_or(0).min(ROOM)))
+    }
+
+    pub(crate) fn recv_vectored(
+        &self,
+        socket: u64,
+        into: &mut [IoSliceMut<'_>],
+        flags: c_int,
+    ) -> io::Result<usize> {
+        // `IoSliceMut` too is a `struct iovec`.
+        let pieces = into.as_mut_ptr().cast_const().cast();
+        count(call!(self.lk_recvv(socket, pieces, length(into.len()), flags)))
+    }
+
+    pub(crate) fn shutdown(&self, socket: u64, how: c_int) -> io::Result<()> {
+        done(call!(self.lk_sock_shutdown(socket, how)))
+    }
+
+    pub(crate) fn close(&self, socket: u64) -> io::Result<()> {
+        done(call!(self.lk_close(socket)))
+    }
+
+    pub(crate) fn abort(&self, socket: u64) -> io::Result<()> {
+        done(call!(self.lk_abort(socket)))
+    }
+
+    pub(crate) fn set_option(&self, socket: u64, level: c_int, name: c_int, value: &[u8]) -> io::Result<()> {
+        let (data, len) = (value.as_ptr().cast(), length(value.len()));
+        done(call!(self.lk_setsockopt(socket, level, name, data, len)))
+    }
+
+    pub(crate) fn option(
+        &self,
+        socket: u64,
+        level: c_int,
+        name: c_int,
+        into: &mut [u8],
+    ) -> io::Result<usize> {
+        let mut len = length(into.len());
+        let room = into.as_mut_ptr().cast();
+        done(call!(self.lk_getsockopt(socket, level, name, room, &mut len)))?;
+        Ok(usize::try_from(len).unwrap_or(0).min(into.len()))
+    }
+
+    /// The socket's own address, or its peer's: in the buffer, and its length.
+    pub(crate) fn name(&self, socket: u64, peer: bool, into: &mut [u8; ROOM]) -> io::Result<usize> {
+        let code = call!(self.lk_getname(socket, into.as_mut_ptr().cast(), peer.into()));
+        count(code.into()).map(|n| n.min(ROOM))
+    }
+
+    pub(crate) fn readiness(&self, socket: u64) -> io::Result<u32> {
+        answer(call!(self.lk_pollmask(socket))).map(|mask| mask as u32)
+    }
+
+    /// Fills in the next events; returns how many.
+    pub(crate) fn events(&self, into: &mut [Event]) -> io::Result<usize> {
+        count(call!(self.lk_events(into.as_mut_ptr(), length(into.len()))).into())
+    }
+}
+
+impl Drop for Instance {
+    /// Shuts the kernel down. Where it can still run (this is a callback of its own, which had the
+    /// last reference) everything it may use stays for ever.
+    fn drop(&mut self) {
+        match done(call!(self.lk_shutdown())) {
+            Ok(()) => self.memory.release(),
+            Err(_) => mem::forget(self.wires.take()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Instance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { clock, memory, wires, .. } = self;
+        let nics = wires.try_borrow().map(|wires| wires.len()).ok();
+        f.debug_struct("Instance")
+            .field("clock", clock)
+            .field("memory", memory)
+            .field("nics", &nics)
+            .finish_non_exhaustive()
+    }
+}
+
+fn interface(index: u32) -> io::Result<c_int> {
+    c_int::try_from(index).map_err(|_| io::Error::from_raw_os_error(libc::ENODEV))
+}
+
+fn family(address: &[u8]) -> io::Result<c_int> {
+    match address.len() {
+        4 => Ok(libc::AF_INET),
+        16 => Ok(libc::AF_INET6),
+        _ => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+    }
+}
