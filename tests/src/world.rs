@@ -39,6 +39,7 @@ const FAR_SETUP: &str = "\
 ip link set lo up
 for last in 10 11 12 13; do ip address add 192.0.2.$last/24 dev far; done
 ip -6 address add 2001:db8::10/64 dev far nodad
+ip address add 169.254.169.254/32 dev far
 ip link set far up
 echo 1 >/proc/sys/net/ipv4/ip_forward
 echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
@@ -58,16 +59,19 @@ const HOST_SETUP_LAST: &str = "ip -6 route add default via 2001:db8::10 dev near
 pub enum Path {
     /// On the host's kernel: `--bypass` names the server.
     Bypass,
+    /// Without netshunt: the control.
+    Native,
     /// Through the in-process stack and its link.
     Stack,
 }
 
 impl Path {
     /// As the flow log names it.
-    pub fn verdict(self) -> &'static str {
+    pub(crate) fn verdict(self) -> Option<&'static str> {
         match self {
-            Self::Bypass => "bypass",
-            Self::Stack => "stack",
+            Self::Bypass => Some("bypass"),
+            Self::Native => None,
+            Self::Stack => Some("stack"),
         }
     }
 }
@@ -120,6 +124,9 @@ impl World {
     /// A launch of netshunt with both backends, whose guest reaches these TCP ports of the far side by
     /// the given path. Give it a [`Launch::command`].
     pub fn netshunt(&self, path: Path, ports: &[u16]) -> Launch<'_> {
+        if path == Path::Native {
+            return self.native();
+        }
         let mut options = vec!["--net=slirp,host-bypass".to_owned()];
         if path == Path::Bypass && !ports.is_empty() {
             let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
