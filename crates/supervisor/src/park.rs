@@ -1,7 +1,8 @@
 //! Parking: a guest's socket G waits, in SYN_SENT, while the stack connects in its stead.
 //!
 //! A guest must not see "connected" before the far end is, so G is connected to a listener whose
-//! filter drops everything: polls show nothing. When the stack's connection is up, a socket P of
+//! queue is full and never emptied: its SYNs are dropped, polls show nothing. (A socket filter
+//! that drops everything does the same, but not every kernel lets an unprivileged user attach one.) When the stack's connection is up, a socket P of
 //! ours is bound to the listener's own address and connected to G's: a TCP simultaneous open
 //! (RFC 9293, 3.5), after which G and P are joined and G's pollers get one EPOLLOUT. When it
 //! fails, G is connected to a port that is bound but closed, and its pollers see what a refused
@@ -11,8 +12,6 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-use nix::sys::socket::Backlog;
 
 use crate::address::for_family;
 use crate::sys;
@@ -37,6 +36,8 @@ pub(crate) struct Closed(Place);
 struct Place {
     socket: OwnedFd,
     address: SocketAddrV4,
+    /// The one connection that a listener's queue has room for.
+    filler: Option<OwnedFd>,
 }
 
 /// A parked socket: what P needs to join it.
@@ -70,7 +71,7 @@ impl Lot {
         match started {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
             Err(error) => return Err(error),
-            // A listener that drops everything cannot have answered.
+            // A listener that drops every SYN cannot have answered.
             Ok(()) => return Err(io::Error::from_raw_os_error(libc::EISCONN)),
         }
         let port = sys::local_name(guest)?.map_or(0, |a| a.port());
@@ -139,15 +140,22 @@ impl Place {
         sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, &one)?;
         sys::bind(socket.as_fd(), SocketAddrV4::new(ip, 0).into())?;
         match sys::local_name(socket.as_fd())? {
-            Some(SocketAddr::V4(address)) => Ok(Place { socket, address }),
+            Some(SocketAddr::V4(address)) => Ok(Place { socket, address, filler: None }),
             _ => Err(io::Error::from_raw_os_error(libc::EAFNOSUPPORT)),
         }
     }
 
     fn listening(ip: Ipv4Addr) -> io::Result<Self> {
-        let place = Self::bound(ip)?;
-        sys::drop_everything(place.socket.as_fd())?;
-        nix::sys::socket::listen(&place.socket, Backlog::MAXALLOWABLE)?;
+        let mut place = Self::bound(ip)?;
+        // A queue of length 0 holds one connection; with that in it the kernel drops every SYN
+        // (sk_acceptq_is_full() in tcp_conn_request(), net/ipv4/tcp_input.c).
+        sys::listen(place.socket.as_fd(), 0)?;
+        let filler = sys::tcp_socket()?;
+        match sys::connect(filler.as_fd(), place.address.into()) {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
+            _ => {}
+        }
+        place.filler = Some(filler);
         Ok(place)
     }
 }

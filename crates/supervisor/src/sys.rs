@@ -46,24 +46,6 @@ pub(crate) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]
     Ok(())
 }
 
-/// Attaches a classic BPF filter that drops every packet, and locks it (socket(7)).
-pub(crate) fn drop_everything(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let mut code = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
-    let program = libc::sock_fprog { len: 1, filter: code.as_mut_ptr() };
-    let len = size_of::<libc::sock_fprog>() as libc::socklen_t;
-    // SAFETY: `program` is a sock_fprog that points to one instruction; the kernel copies both.
-    check(unsafe {
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            len,
-        )
-    })?;
-    set_option(fd, libc::SOL_SOCKET, libc::SO_LOCK_FILTER, &1i32.to_ne_bytes())
-}
-
 fn connect_bytes(fd: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
     let len = address.len() as libc::socklen_t;
     // SAFETY: `address` has `len` readable bytes.

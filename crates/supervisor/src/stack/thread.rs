@@ -60,7 +60,7 @@ enum Connection {
 struct Machine {
     kernel: Kernel,
     nic: Nic,
-    link: Rc<RefCell<Box<dyn Link>>>,
+    wire: Rc<Wire>,
     dead: bool,
     closed: Closed,
     sockets: Arc<Sockets>,
@@ -82,8 +82,8 @@ impl Machine {
         let library = Library::load(&library)?;
         let network = link.network().clone();
         let kernel = Kernel::boot(&library, &Config::default(), Clock::Host)?;
-        let link = Rc::new(RefCell::new(link));
-        let nic = add_nic(&kernel, &network, link.clone(), shared.clone())?;
+        let wire = Rc::new(Wire { link: RefCell::new(link), outbox: RefCell::default() });
+        let nic = add_nic(&kernel, &network, wire.clone(), shared.clone())?;
         configure(&kernel, nic, &network).map_err(Error::system("configure the stack"))?;
         info!(kernel = library.version(), ?network, "stack up");
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
@@ -91,7 +91,7 @@ impl Machine {
         Ok(Machine {
             kernel,
             nic,
-            link,
+            wire,
             dead: false,
             closed,
             sockets,
@@ -149,11 +149,13 @@ impl Machine {
     /// Hands the frames that have arrived to the stack.
     fn receive(&mut self) -> bool {
         let (kernel, nic, traffic) = (&self.kernel, self.nic, &self.shared.traffic);
-        self.link.borrow_mut().receive(&mut |frame| {
+        let received = self.wire.link.borrow_mut().receive(&mut |frame| {
             traffic.received(frame.len());
             // Out of memory or a full queue loses the frame, as a card would.
             let _ = kernel.receive(nic, frame);
-        })
+        });
+        self.wire.flush();
+        received
     }
 
     /// Waits for a command, a relay's guest, the link or the stack's next timer.
@@ -163,7 +165,7 @@ impl Machine {
         self.fds.push(entry(self.shared.ready_fd().as_raw_fd()));
         self.fds.push(entry(self.epoll.0.as_raw_fd()));
         let now = Instant::now();
-        let link = (!self.dead).then(|| self.link.borrow_mut().interests(now, &mut self.fds)).flatten();
+        let link = (!self.dead).then(|| self.wire.link.borrow_mut().interests(now, &mut self.fds)).flatten();
         let link = link.map(|at| at.saturating_duration_since(now).as_nanos() as u64);
         let kernel = deadline.map(|at| at.saturating_sub(self.kernel.now()));
         let timeout = [link, kernel].into_iter().flatten().min();
@@ -172,11 +174,12 @@ impl Machine {
             self.guest_events()?;
         }
         if !self.dead {
-            let turned = self.link.borrow_mut().turn(Instant::now(), &self.fds[2..]);
+            let turned = self.wire.link.borrow_mut().turn(Instant::now(), &self.fds[2..]);
             if let Err(error) = turned {
                 error!(%error, "the network is dead: connections over it time out");
                 self.dead = true;
             }
+            self.wire.flush();
             self.kernel.wake(self.nic);
         }
         Ok(())
@@ -452,18 +455,45 @@ fn answer_all(waiting: &[Pending], result: Result<(), i32>) {
     }
 }
 
-fn add_nic(
-    kernel: &Kernel,
-    network: &Network,
-    link: Rc<RefCell<Box<dyn Link>>>,
-    shared: Arc<Shared>,
-) -> Result<Nic, Error> {
+/// The link, and the frames it could not be given at once.
+struct Wire {
+    link: RefCell<Box<dyn Link>>,
+    /// Frames that the stack sent while the link was handing it one: it may answer at once.
+    outbox: RefCell<VecDeque<Vec<u8>>>,
+}
+
+impl Wire {
+    fn send(&self, frame: &[IoSlice<'_>]) -> Sent {
+        let mut outbox = self.outbox.borrow_mut();
+        match self.link.try_borrow_mut() {
+            Ok(mut link) if outbox.is_empty() => link.send(frame),
+            _ => {
+                outbox.push_back(frame.iter().flat_map(|piece| piece.iter().copied()).collect());
+                Sent::Taken
+            }
+        }
+    }
+
+    /// Sends what had to wait, as far as the link has room.
+    fn flush(&self) {
+        let mut outbox = self.outbox.borrow_mut();
+        let mut link = self.link.borrow_mut();
+        while let Some(frame) = outbox.front() {
+            match link.send(&[IoSlice::new(frame)]) {
+                Sent::Busy => return,
+                Sent::Taken => drop(outbox.pop_front()),
+            }
+        }
+    }
+}
+
+fn add_nic(kernel: &Kernel, network: &Network, wire: Rc<Wire>, shared: Arc<Shared>) -> Result<Nic, Error> {
     let config = NicConfig {
         tx_checksum_offload: network.trusted,
         rx_checksum_offload: network.trusted,
         ..NicConfig::new(network.mac, network.mtu)
     };
-    let transmit = move |frame: &[IoSlice<'_>]| match link.borrow_mut().send(frame) {
+    let transmit = move |frame: &[IoSlice<'_>]| match wire.send(frame) {
         Sent::Busy => Transmit::Busy,
         Sent::Taken => {
             shared.traffic.sent(frame.iter().map(|piece| piece.len()).sum());
