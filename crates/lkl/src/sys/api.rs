@@ -26,6 +26,7 @@ pub(crate) struct HostOps {
     pub(crate) memset: unsafe extern "C" fn(*mut c_void, c_int, usize) -> *mut c_void,
     pub(crate) memcmp: unsafe extern "C" fn(*const c_void, *const c_void, usize) -> c_int,
     pub(crate) protect: extern "C" fn(*mut c_void, usize, c_int),
+    pub(crate) discard: extern "C" fn(*mut c_void, usize),
 }
 
 /// `struct lk_nic_cfg`.
@@ -58,7 +59,7 @@ pub(crate) struct Event {
 
 const _: () = {
     assert!(size_of::<Iov>() == 16);
-    assert!(size_of::<HostOps>() == 88);
+    assert!(size_of::<HostOps>() == 96);
     assert!(size_of::<NicCfg>() == 32);
     assert!(size_of::<Event>() == 16);
 };
@@ -124,7 +125,7 @@ functions! {
 
 impl Api {
     /// `LK_API_VERSION`.
-    pub(crate) const VERSION: u32 = 1;
+    pub(crate) const VERSION: u32 = 2;
 
     /// Loads the library, for ever.
     pub(crate) fn load(path: &Path) -> Result<Self, libloading::Error> {

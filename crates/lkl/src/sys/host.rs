@@ -57,6 +57,7 @@ pub(super) static OPERATIONS: HostOps = HostOps {
     memset: libc::memset,
     memcmp: libc::memcmp,
     protect,
+    discard,
 };
 
 /// Text that the kernel passes to an operation.
@@ -106,9 +107,15 @@ extern "C" fn block(until: u64) {
 
 extern "C" fn protect(page: *mut c_void, len: usize, on: c_int) {
     let access = if on == 0 { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_READ };
-    // SAFETY: the kernel names whole pages of its memory bank. Failure (too many mappings) costs
-    // the guard page, not correctness.
+    // SAFETY: the kernel names whole pages of its memory bank or of the library's data, which only
+    // it uses. Failure (too many mappings) costs the protection, not correctness.
     unsafe { libc::mprotect(page, len, access) };
+}
+
+extern "C" fn discard(page: *mut c_void, len: usize) {
+    // SAFETY: the kernel names whole pages of its memory bank that are all zero, and zero they are
+    // after this too: the bank is private anonymous memory.
+    unsafe { libc::madvise(page, len, libc::MADV_DONTNEED) };
 }
 
 /// The wire of a network device, as the kernel holds it: a thin pointer to the callback.

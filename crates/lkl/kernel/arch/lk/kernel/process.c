@@ -76,6 +76,9 @@ int copy_thread(struct task_struct *p, const struct kernel_clone_args *args)
 	p->thread.sp = lk_stack(task_stack_page(p) + THREAD_SIZE, lk_ret_from_fork, args->fn,
 				args->fn_arg);
 	lk_guard(p, 1);
+	/* Zeroed by the allocator, hardly used by most: all but the lowest and the topmost page. */
+	if (lk_ops.discard)
+		lk_ops.discard(task_stack_page(p) + PAGE_SIZE, THREAD_SIZE - 2 * PAGE_SIZE);
 	return 0;
 }
 

@@ -9,6 +9,7 @@
 #include <linux/reboot.h>
 #include <linux/seq_file.h>
 #include <linux/string.h>
+#include <asm/sections.h>
 #include <asm/setup.h>
 #include "lk_int.h"
 
@@ -92,6 +93,15 @@ void __init mem_init(void)
 {
 	memblock_free_all();
 }
+
+#ifdef CONFIG_STRICT_KERNEL_RWX
+/* Constants, and the tables of functions that the dynamic linker has relocated. */
+void mark_rodata_ro(void)
+{
+	if (lk_ops.protect)
+		lk_ops.protect(_sdata, __end_rodata - _sdata, 1);
+}
+#endif
 
 /* The init sections belong to the shared object, not to our memory bank. */
 void free_initmem(void)

@@ -75,6 +75,8 @@ void lk_timer_poll(void)
 
 void __init time_init(void)
 {
+	/* Delays are measured by the clock, not by loops: any value saves the calibration. */
+	lpj_fine = 4000000;
 	lk_timer.cpumask = cpumask_of(0);
 	clocksource_register_hz(&lk_clock, NSEC_PER_SEC);
 	clockevents_config_and_register(&lk_timer, NSEC_PER_SEC, 1, LONG_MAX);
@@ -88,12 +90,6 @@ unsigned long long notrace sched_clock(void)
 void read_persistent_clock64(struct timespec64 *ts)
 {
 	*ts = ns_to_timespec64(lk_ops.realtime_ns());
-}
-
-/* Delays are measured by the clock, not by loops: any value saves the calibration. */
-unsigned long calibrate_delay_is_known(void)
-{
-	return 4000000;
 }
 
 static void lk_spin(u64 ns)

@@ -27,7 +27,7 @@ typedef uint8_t u8;
 #define LK_API
 #endif
 
-#define LK_API_VERSION 1
+#define LK_API_VERSION 2
 
 /* LK_API_VERSION of the library. */
 LK_API u32 lk_api_version(void);
@@ -56,14 +56,22 @@ struct lk_host_ops {
 	u64 (*realtime_ns)(void);
 	/* Fills BUF with entropy; returns the number of bytes, or a negative errno. */
 	long (*random)(void *buf, size_t len);
-	/* The kernel has to sleep inside a call: wait until time_ns() is UNTIL_NS (~0: for ever). */
+	/*
+	 * The kernel has to sleep inside a call: wait until time_ns() is UNTIL_NS (~0: there is
+	 * nothing to wait for).
+	 */
 	void (*block)(u64 until_ns);
 	void *(*memcpy)(void *to, const void *from, size_t len);
 	void *(*memmove)(void *to, const void *from, size_t len);
 	void *(*memset)(void *to, int byte, size_t len);
 	int (*memcmp)(const void *a, const void *b, size_t len);
-	/* Makes a page of the memory bank read-only (ON) or writable. Optional: NULL. */
+	/*
+	 * Makes pages of the memory bank or of the library's data read-only (ON) or writable.
+	 * Optional: NULL.
+	 */
 	void (*protect)(void *page, size_t len, int on);
+	/* Pages of the memory bank, all zero, that are best not resident. Optional: NULL. */
+	void (*discard)(void *page, size_t len);
 };
 
 /*
