@@ -7,6 +7,8 @@
 //! A rule of the table that allows or refuses is exact by itself; where none fits, the call is
 //! notified. Rules that notify are there for their reason.
 
+#[cfg(test)]
+mod bpf;
 mod expand;
 mod program;
 mod table;

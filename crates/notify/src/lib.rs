@@ -37,6 +37,10 @@
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("netshunt-notify knows the system calls of Linux on x86-64 only");
 
+// The tests' guests say `netshunt_notify`, wherever they are compiled.
+#[cfg(test)]
+extern crate self as netshunt_notify;
+
 mod calls;
 mod error;
 pub mod filter;
@@ -44,6 +48,7 @@ mod kernel;
 mod listener;
 mod memory;
 mod notification;
+mod relief;
 mod status;
 mod sys;
 mod thread;

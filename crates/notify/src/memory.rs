@@ -33,7 +33,6 @@ impl TargetAddr {
 /// answer is the same, or goes nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the guest's memory cannot be accessed")]
-#[non_exhaustive]
 pub struct Fault;
 
 /// Reads all of `into`. The caller checks afterwards that it was the right thread.

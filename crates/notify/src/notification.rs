@@ -28,7 +28,7 @@ pub struct NotifyId(pub u64);
 /// It may be answered from any thread, but see [`read`](Self::read) about memory.
 #[must_use = "dropping it answers EIO"]
 pub struct Notification {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     notif: seccomp_notif,
     answered: bool,
 }
@@ -170,7 +170,7 @@ impl Notification {
     /// # Errors
     /// [`Fault`]; part of `into` may have been filled.
     pub fn read(&self, at: TargetAddr, into: &mut [u8]) -> Result<(), Fault> {
-        memory::read(self.tid(), at, into)?;
+        self.shared.relief.guard(self.notif.id, self.tid(), || memory::read(self.tid(), at, into))?;
         // Only now it is known that it was this thread's memory: a thread that waits cannot have been
         // replaced by another of the same id.
         if self.is_valid() { Ok(()) } else { Err(Fault) }
@@ -185,12 +185,14 @@ impl Notification {
     /// # Errors
     /// [`Fault`]; some of `bytes` may have been written.
     pub fn write(&self, at: TargetAddr, bytes: &[u8]) -> Result<(), Fault> {
-        // Opened first and asked afterwards: if the thread waits still, the memory opened is its own.
-        let memory = memory::open(self.tid())?;
-        if !self.is_valid() {
-            return Err(Fault);
-        }
-        memory::write(&memory, at, bytes)
+        self.shared.relief.guard(self.notif.id, self.tid(), || {
+            // Opened first and asked afterwards: if the thread waits still, the memory opened is its own.
+            let memory = memory::open(self.tid())?;
+            if !self.is_valid() {
+                return Err(Fault);
+            }
+            memory::write(&memory, at, bytes)
+        })
     }
 
     /// The thread that waits.

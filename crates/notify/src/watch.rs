@@ -3,16 +3,18 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use tracing::error;
+use tracing::{error, warn};
 
+use crate::relief::{Relief, Slot};
 use crate::{Features, Listener, Notification, sys};
 
 /// Answers notifications. Called on the watch's thread.
@@ -42,9 +44,12 @@ impl Waker {
 }
 
 /// Serves the notifications of one listener, on one thread at a time.
+///
+/// Two threads: `netshunt-watch`, which calls the [`Handler`], and `netshunt-monitor`, which sleeps unless
+/// guest memory is accessed, and replaces the first if such an access does not come back.
 pub struct Watch {
     shared: Arc<Shared>,
-    serving: Mutex<Option<JoinHandle<()>>>,
+    monitor: Option<JoinHandle<()>>,
 }
 
 /// What the threads of a watch and its notifications share.
@@ -53,7 +58,8 @@ pub(crate) struct Shared {
     pub(crate) features: Features,
     handler: Arc<dyn Handler>,
     epoll: Epoll,
-    waker: Waker,
+    pub(crate) waker: Waker,
+    pub(crate) relief: Relief,
     stopping: AtomicBool,
     hung_up: AtomicBool,
     hangup: EventFd,
@@ -80,13 +86,18 @@ impl Watch {
             handler,
             epoll,
             waker: Waker { event: Arc::new(event) },
+            relief: Relief::new(),
             stopping: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
             hangup: EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
         });
         let ours = Arc::clone(&shared);
-        let thread = thread::Builder::new().name("netshunt-watch".into()).spawn(move || ours.serve())?;
-        Ok(Watch { shared, serving: Mutex::new(Some(thread)) })
+        let monitor = thread::Builder::new().name("netshunt-monitor".into()).spawn(move || ours.attend())?;
+        shared.relief.employ(monitor.thread().clone());
+        // Dropped if there can be no second thread, it ends the first.
+        let watch = Watch { shared, monitor: Some(monitor) };
+        watch.shared.spawn_serving().inspect_err(|_| watch.shared.relief.end())?;
+        Ok(watch)
     }
 
     /// Makes [`Handler::woken`] run soon.
@@ -113,6 +124,9 @@ impl Watch {
     }
 
     /// Stops serving: what is unanswered and what comes later gets `ENOSYS`. The same as dropping it.
+    ///
+    /// Returns when the handler has, or after a second: a thread that guest memory holds is left behind, and
+    /// ends when the guest does. Do not call it from the handler.
     pub fn stop(self) {}
 }
 
@@ -123,9 +137,13 @@ impl Drop for Watch {
             error!(%error, "cannot close the listener");
         }
         self.wake();
-        let thread = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
+        self.shared.relief.dismiss();
+        if !self.shared.relief.wait_for_end() {
+            warn!("leaving a thread behind that guest memory holds");
+        }
+        if let Some(monitor) = self.monitor.take() {
+            // It cannot have panicked without a message.
+            let _ = monitor.join();
         }
     }
 }
@@ -137,32 +155,55 @@ impl fmt::Debug for Watch {
 }
 
 impl Shared {
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Starts the thread that is on duty from now on.
+    pub(crate) fn spawn_serving(self: &Arc<Self>) -> io::Result<()> {
+        let ours = Arc::clone(self);
+        thread::Builder::new().name("netshunt-watch".into()).spawn(move || ours.serve())?;
+        Ok(())
+    }
+
     fn serve(self: Arc<Self>) {
+        let slot = self.relief.report();
+        // A predecessor may have been told of edges that it did not come to.
+        self.receive_all(&slot);
         let mut events = [EpollEvent::empty(); 2];
-        while !self.stopping.load(Ordering::Acquire) {
+        while self.is_on_duty(&slot) {
             let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => continue,
                 Err(errno) => {
                     error!(%errno, "the watch cannot wait");
-                    return;
+                    break;
                 }
             };
             for event in &events[..count] {
                 match event.data() {
-                    LISTENER => self.receive_all(),
-                    _ => {
+                    LISTENER => self.receive_all(&slot),
+                    _ if self.is_on_duty(&slot) => {
                         let _ = self.waker.event.read();
-                        self.handler.woken();
+                        caught(|| self.handler.woken());
                     }
+                    _ => {}
                 }
             }
         }
+        // A thread that was relieved is not waited for.
+        if !slot.is_relieved() {
+            self.relief.end();
+        }
+    }
+
+    fn is_on_duty(&self, slot: &Slot) -> bool {
+        !self.is_stopping() && !slot.is_relieved()
     }
 
     /// Receives until none is left, as an edge is told once.
-    fn receive_all(self: &Arc<Self>) {
-        while !self.stopping.load(Ordering::Acquire) {
+    fn receive_all(self: &Arc<Self>, slot: &Slot) {
+        while self.is_on_duty(slot) {
             // NOTIF_RECV blocks when there is nothing, whatever O_NONBLOCK says.
             let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
             let ready = match poll(&mut fds, PollTimeout::ZERO) {
@@ -176,11 +217,16 @@ impl Shared {
                 return;
             }
             match sys::recv(self.listener.as_fd()) {
-                Ok(notif) => self.handler.handle(Notification::new(Arc::clone(self), notif)),
+                Ok(notif) => {
+                    let notification = Notification::new(Arc::clone(self), notif);
+                    caught(|| self.handler.handle(notification));
+                }
                 // ENOENT: a signal ended the call in the meantime.
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {}
                 Err(error) => {
-                    error!(%error, "cannot receive a notification");
+                    if !self.is_stopping() {
+                        error!(%error, "cannot receive a notification");
+                    }
                     return;
                 }
             }
@@ -191,5 +237,13 @@ impl Shared {
         if !self.hung_up.swap(true, Ordering::AcqRel) {
             let _ = self.hangup.write(1);
         }
+    }
+}
+
+/// A handler that panics would hang every guest. The panic hook has printed it; the notification answered
+/// `EIO` as it was dropped.
+fn caught(handler: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(handler)).is_err() {
+        error!("the handler panicked");
     }
 }
