@@ -82,6 +82,10 @@ struct Twin {
 
 impl Twin {
     fn new(weather: Weather) -> Self {
+        Self::with(weather, |mac| NicConfig::new(mac, 1500))
+    }
+
+    fn with(weather: Weather, nic: impl Fn([u8; 6]) -> NicConfig) -> Self {
         let clock = VirtualClock::new();
         let node = |n: u8| {
             let kernel = boot(Config::default().memory, Clock::Virtual(clock.clone()));
@@ -91,7 +95,7 @@ impl Twin {
                 let frame = pieces.iter().flat_map(|piece| piece.iter().copied()).collect();
                 out.borrow_mut().take(frame, time.now(), weather)
             });
-            let nic = kernel.add_nic(NicConfig::new([2, 0, 0, 0, 0, n], 1500), transmit).unwrap();
+            let nic = kernel.add_nic(nic([2, 0, 0, 0, 0, n]), transmit).unwrap();
             kernel.interface_up(nic.ifindex).unwrap();
             kernel.add_address(nic.ifindex, format!("10.1.0.{n}/24").parse().unwrap()).unwrap();
             kernel.add_address(nic.ifindex, format!("fd00::{n}/64").parse().unwrap()).unwrap();
@@ -269,4 +273,36 @@ fn timers_fire_when_every_frame_is_lost() {
     // Nobody answers ARP: three requests, a second apart.
     assert_eq!(error, libc::EHOSTUNREACH);
     assert!((2..10).contains(&took.as_secs()), "{took:?}");
+}
+
+#[test]
+fn large_frames_and_no_checksums_on_a_trusted_wire() {
+    for to in destinations() {
+        let weather = Weather { delay: Duration::from_millis(1), room: 10_000, ..Weather::default() };
+        let twin = Twin::with(weather, |mac| NicConfig {
+            tx_checksum_offload: true,
+            rx_checksum_offload: true,
+            ..NicConfig::new(mac, 65520)
+        });
+        let start = Instant::now();
+        let (from, served) = twin.connect(to);
+        let took = twin.transfer(from, served, 8 * MIB);
+        twin.report(&to.to_string(), took, start);
+        let out = twin.nodes[0].wire.borrow();
+        assert!(out.sent < 8 * MIB / 10_000, "{} frames: are they large?", out.sent);
+    }
+}
+
+#[test]
+fn a_dropped_kernel_closes_its_connections() {
+    let twin = Twin::new(Weather { room: 10_000, ..Weather::default() });
+    let (_from, served) = twin.connect(destinations()[0]);
+    let Twin { nodes: [gone, here], .. } = twin;
+    drop(gone.kernel);
+    let frames = std::mem::take(&mut gone.wire.borrow_mut().frames);
+    for frame in frames.values() {
+        here.kernel.receive(here.nic, frame).unwrap();
+    }
+    here.kernel.poll();
+    assert_eq!(here.kernel.recv(served, &mut [0; 1]).unwrap(), 0, "the end of the stream");
 }

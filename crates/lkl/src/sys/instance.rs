@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::ffi::{CStr, c_int, c_void};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::marker::PhantomData;
-use std::mem;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
@@ -20,9 +19,8 @@ pub(crate) struct Instance {
     api: Api,
     clock: Clock,
     memory: Memory,
-    // The kernel holds pointers to these.
-    #[expect(clippy::vec_box, reason = "the kernel holds their addresses: they must not move")]
-    wires: RefCell<Vec<Box<Wire>>>,
+    /// From `Box::into_raw`. The kernel holds these pointers until it is down.
+    wires: RefCell<Vec<*mut Wire>>,
     /// All calls come from the thread that started the kernel.
     _one_thread: PhantomData<*const ()>,
 }
@@ -114,13 +112,13 @@ impl Instance {
 
     /// Adds a network device; returns its handle and its interface index.
     pub(crate) fn add_nic(&self, link: Link) -> io::Result<(u64, u32)> {
-        let mut wire = Box::new(Wire(link.transmit));
+        let wire = Box::into_raw(Box::new(Wire(link.transmit)));
         let config = NicCfg {
             mac: link.mac,
             flags: link.flags,
             mtu: link.mtu,
             pad: 0,
-            opaque: ptr::from_mut::<Wire>(&mut wire).cast(),
+            opaque: wire.cast(),
             xmit: host::transmit,
         };
         // Kept also when the kernel refuses: it may have copied the address by then.
@@ -286,12 +284,16 @@ impl Instance {
 }
 
 impl Drop for Instance {
-    /// Shuts the kernel down. Where it can still run (this is a callback of its own, which had the
-    /// last reference) everything it may use stays for ever.
+    /// Shuts the kernel down. If it would not go, what it may use stays for ever.
     fn drop(&mut self) {
-        match done(call!(self.lk_shutdown())) {
-            Ok(()) => self.memory.release(),
-            Err(_) => mem::forget(self.wires.take()),
+        if let Err(error) = done(call!(self.lk_shutdown())) {
+            tracing::error!(%error, "the kernel does not shut down");
+            return;
+        }
+        self.memory.release();
+        for wire in self.wires.take() {
+            // SAFETY: made by `add_nic`, and the kernel is down: it calls nothing any more.
+            drop(unsafe { Box::from_raw(wire) });
         }
     }
 }
