@@ -5,6 +5,7 @@
 //! it, and is silent about what is already there.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod demo;
 mod expected;
 mod kernel;
@@ -18,7 +19,7 @@ mod toolchain;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use packages::Purpose;
@@ -33,7 +34,7 @@ struct Arguments {
 #[derive(Clone, Debug, Subcommand)]
 enum Task {
     /// Measure netshunt against the host's own network
-    Bench,
+    Bench(bench::Options),
     /// Lint every crate; a warning is an error
     Clippy,
     /// Build everything, then run one command over both paths and show what happened
@@ -74,7 +75,7 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Bench => bail!("the benchmarks are not written yet"),
+        Task::Bench(options) => return bench::run(&options),
         Task::Clippy => test::clippy()?,
         Task::Demo => demo::run()?,
         Task::Doc => test::doc()?,
