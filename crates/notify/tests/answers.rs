@@ -14,7 +14,8 @@ use netshunt_notify::{Features, Handler, Notification, TargetAddr, TargetFd, Wat
 
 #[test]
 fn a_round_trip_carries_the_call() {
-    let (guest, desk) = Guest::watched(|board| board.note(0, connect(7, 0xdead_0000, 0xffff_ffff_0000_0010)));
+    let (mut guest, desk) =
+        Guest::watched(|board| board.note(0, connect(7, 0xdead_0000, 0xffff_ffff_0000_0010)));
     let call = desk.next();
     assert_eq!(call.call(), libc::SYS_connect);
     assert_eq!(call.call_name(), "connect");
@@ -44,7 +45,7 @@ fn failing_gives_the_errno_and_nonsense_gives_eio() {
 
 #[test]
 fn dropped_unanswered_it_answers_eio_once() {
-    let (guest, desk) = Guest::watched(|board| {
+    let (mut guest, desk) = Guest::watched(|board| {
         board.note(0, connect(0, 0, 0));
         board.note(1, connect(0, 0, 0));
     });
@@ -167,7 +168,7 @@ fn restarting_is_eintr_or_a_second_call_as_the_handler_was_registered() {
 
 #[test]
 fn answers_to_a_guest_that_died_go_nowhere_quietly() {
-    let (guest, desk) = Guest::watched(|board| board.note(0, connect(0, 0, 0)));
+    let (mut guest, desk) = Guest::watched(|board| board.note(0, connect(0, 0, 0)));
     let call = desk.next();
     let thread = call.thread().unwrap();
     guest.signal(libc::SIGKILL);
@@ -184,7 +185,7 @@ fn answers_to_a_guest_that_died_go_nowhere_quietly() {
 
 #[test]
 fn the_end_of_the_last_guest_is_seen() {
-    let (guest, desk) = Guest::watched(|board| {
+    let (mut guest, desk) = Guest::watched(|board| {
         // SAFETY: the child makes system calls only.
         let child = unsafe { libc::fork() };
         if child == 0 {
@@ -222,4 +223,30 @@ fn after_stopping_guests_get_enosys() {
 fn tempfile() -> File {
     let file = nix::sys::memfd::memfd_create(c"test", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).unwrap();
     File::from(file)
+}
+
+/// `cargo test -p netshunt-notify --release --test answers -- --ignored --nocapture a_round_trip_takes`
+#[test]
+#[ignore = "a measurement; meaningful in release builds on an idle machine only"]
+fn a_round_trip_takes() {
+    struct Succeed;
+    impl Handler for Succeed {
+        fn handle(&self, call: Notification) {
+            call.succeed(0);
+        }
+    }
+    const CALLS: i64 = 20_000;
+    let (guest, listener, features) = Guest::fork_with(
+        |_| (),
+        |board| {
+            (0..CALLS).for_each(|_| {
+                connect(0, 0, 0);
+            });
+            board.set(0, 0);
+        },
+    );
+    let start = std::time::Instant::now();
+    let _watch = Watch::start(listener, Arc::new(Succeed), &features).unwrap();
+    guest.board.wait(0);
+    println!("round trip: {:?}", start.elapsed() / CALLS as u32);
 }

@@ -20,7 +20,7 @@ fn raw(number: u64, first: u64, second: u64) -> i64 {
 }
 
 fn dies_of_sigsys(body: impl FnOnce(&Board)) {
-    let (guest, _desk) = Guest::watched(body);
+    let (mut guest, _desk) = Guest::watched(body);
     let board = guest.board;
     let status = guest.end();
     assert!(libc::WIFSIGNALED(status), "{status:#x}, {}", board.get(0));

@@ -29,8 +29,9 @@ fn pages_before_a_hole(pages: u64, protection: i32) -> u64 {
     };
     // SAFETY: the bytes are mapped, and nobody else's.
     unsafe { ptr::write_bytes(start.cast::<u8>(), b'g', len) };
+    let last = start.wrapping_byte_add(len - PAGE as usize);
     // SAFETY: the last page of it.
-    unsafe { libc::munmap(start.byte_add(len - PAGE as usize), PAGE as usize) };
+    unsafe { libc::munmap(last, PAGE as usize) };
     // SAFETY: the pages before it.
     unsafe { libc::mprotect(start, len - PAGE as usize, protection) };
     start.addr() as u64

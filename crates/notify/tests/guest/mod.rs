@@ -173,7 +173,7 @@ impl Guest {
     }
 
     /// Waits for the guest's end: its wait status.
-    pub fn end(mut self) -> i32 {
+    pub fn end(&mut self) -> i32 {
         self.reap()
     }
 
