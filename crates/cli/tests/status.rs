@@ -19,8 +19,9 @@ fn the_status_is_the_commands() {
 #[test]
 fn death_by_a_signal_is_ours_too() {
     use std::os::unix::process::ExitStatusExt;
-    // SIGQUIT dumps core, SIGKILL has no disposition to reset, SIGPIPE is ignored by Rust itself.
-    for signal in [libc::SIGTERM, libc::SIGKILL, libc::SIGQUIT, libc::SIGPIPE] {
+    // SIGQUIT dumps core, SIGKILL has no disposition to reset, SIGPIPE is ignored by Rust itself,
+    // 40 is a real-time signal without a name.
+    for signal in [libc::SIGTERM, libc::SIGKILL, libc::SIGQUIT, libc::SIGPIPE, 40] {
         let script = format!("ulimit -c 0; kill -{signal} $$");
         let ended = command(&["--net=none", "--", "sh", "-c", &script]).status().unwrap();
         assert_eq!(ended.signal(), Some(signal));

@@ -11,7 +11,7 @@ pub enum Error {
     #[error(transparent)]
     Backend(#[from] netshunt_backend::Error),
     /// The command exists but cannot be executed.
-    #[error("cannot execute {}: {source}", command.display())]
+    #[error("cannot execute {}", command.display())]
     Execute {
         /// What was asked for.
         command: OsString,
@@ -40,7 +40,7 @@ pub enum Error {
         missing: String,
     },
     /// A system call of the supervisor's own failed.
-    #[error("{doing}: {source}")]
+    #[error("cannot {doing}")]
     System {
         /// What was being done.
         doing: &'static str,

@@ -49,8 +49,8 @@ pub(crate) fn start(command: &[OsString], options: &Options<'_>) -> Result<Held,
     let system = Error::system("start the command");
     let (name, arguments) =
         command.split_first().ok_or_else(|| Error::NotFound { command: OsString::new() })?;
-    let (reports, report) = io::pipe().map_err(Error::system("pipe"))?;
-    let (go, release) = io::pipe().map_err(Error::system("pipe"))?;
+    let (reports, report) = io::pipe().map_err(Error::system("make a pipe"))?;
+    let (go, release) = io::pipe().map_err(Error::system("make a pipe"))?;
     let mut confinement = Confinement {
         keep_fds: options.keep_fds.to_vec(),
         keep_caps: options.keep_caps,

@@ -9,8 +9,8 @@ use netshunt_backend::{Backend, Network};
 use netshunt_notify::{Features, Handler, Listener, Watch};
 use netshunt_policy::Policy;
 use nix::sys::signal::{Signal, kill, raise};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rustix::process::{WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
@@ -215,32 +215,34 @@ fn in_foreground() -> bool {
 
 /// Reaps what has ended. Stops with the command, so that a shell sees the job stopped.
 fn look_after_children(command: Pid) -> io::Result<Option<End>> {
-    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED | WaitPidFlag::WCONTINUED;
+    let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
     loop {
-        match waitpid(Pid::from_raw(-1), Some(flags)) {
-            Ok(WaitStatus::Exited(pid, status)) if pid == command => return Ok(Some(End::Exited(status))),
-            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == command => {
-                return Ok(Some(End::Signaled(signal as i32)));
-            }
-            Ok(WaitStatus::Stopped(pid, signal)) if pid == command => {
-                debug!(%signal, "the command stopped");
-                raise(Signal::SIGSTOP)?;
-                // Back again: so shall be the command.
-                kill(command, Signal::SIGCONT)?;
-            }
-            Ok(WaitStatus::StillAlive) => return Ok(None),
-            Ok(_) => {}
-            Err(nix::errno::Errno::EINTR) => {}
+        // rustix, as nix has no name for real-time signals and fails on them.
+        let (pid, status) = match wait(options) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(None),
+            Err(rustix::io::Errno::INTR) => continue,
             Err(error) => return Err(error.into()),
+        };
+        if pid.as_raw_nonzero().get() != command.as_raw() {
+            continue;
         }
+        if let Some(code) = status.exit_status() {
+            return Ok(Some(End::Exited(code)));
+        }
+        if let Some(signal) = status.terminating_signal() {
+            return Ok(Some(End::Signaled(signal)));
+        }
+        debug!(?status, "the command stopped");
+        raise(Signal::SIGSTOP)?;
+        // Back again: so shall be the command.
+        kill(command, Signal::SIGCONT)?;
     }
 }
 
 /// Reaps descendants that became our children.
 fn reap_others() {
-    while matches!(waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)), Ok(status) if status != WaitStatus::StillAlive)
-    {
-    }
+    while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
 }
 
 /// How many descendants of ours still run. We are their subreaper, so none escapes the count.

@@ -139,7 +139,7 @@ impl Handler for Calls {
 
     fn woken(&self) {
         let Some(stack) = &self.stack else { return };
-        for reply in stack.replies() {
+        while let Some(reply) = stack.next_reply() {
             match reply {
                 Reply::LocalName { question, result } => names::reply(question, result),
                 Reply::Read { question, result } => options::reply(question, result),

@@ -8,6 +8,7 @@
 mod relay;
 mod thread;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -108,7 +109,7 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Replies {
-    queue: Vec<Reply>,
+    queue: VecDeque<Reply>,
     waker: Option<Waker>,
 }
 
@@ -132,7 +133,7 @@ impl Stack {
         sockets: Arc<Sockets>,
     ) -> Result<Booting, Error> {
         let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
-            .map_err(|e| Error::System { doing: "eventfd", source: e.into() })?;
+            .map_err(|e| Error::System { doing: "make an eventfd", source: e.into() })?;
         let shared = Arc::new(Shared {
             commands: Mutex::default(),
             ready,
@@ -162,9 +163,10 @@ impl Stack {
         self.shared.replies().waker = Some(waker);
     }
 
-    /// The replies since the last call.
-    pub(crate) fn replies(&self) -> Vec<Reply> {
-        std::mem::take(&mut self.shared.replies().queue)
+    /// The oldest reply not yet taken. One at a time: whoever takes it may be lost in the guest's
+    /// memory, and the others are then another's.
+    pub(crate) fn next_reply(&self) -> Option<Reply> {
+        self.shared.replies().queue.pop_front()
     }
 
     pub(crate) fn traffic(&self) -> &Traffic {
@@ -209,7 +211,7 @@ impl Shared {
 
     fn reply(&self, reply: Reply) {
         let mut replies = self.replies();
-        replies.queue.push(reply);
+        replies.queue.push_back(reply);
         if let Some(waker) = &replies.waker {
             waker.wake();
         }

@@ -85,9 +85,11 @@ impl Machine {
         let wire = Rc::new(Wire { link: RefCell::new(link), outbox: RefCell::default() });
         let nic = add_nic(&kernel, &network, wire.clone(), shared.clone())?;
         configure(&kernel, nic, &network).map_err(Error::system("configure the stack"))?;
-        info!(kernel = library.version(), ?network, "stack up");
+        let v4 = network.v4.map(|v4| v4.address.to_string());
+        let v6 = network.v6.map(|v6| v6.address.to_string());
+        info!(kernel = library.version(), v4, v6, mtu = network.mtu, "stack up");
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
-            .map_err(|e| Error::System { doing: "epoll_create", source: e.into() })?;
+            .map_err(|e| Error::System { doing: "make an epoll instance", source: e.into() })?;
         Ok(Machine {
             kernel,
             nic,
