@@ -290,6 +290,19 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_step_shows_what_it_said() {
+        let log = Log { path: std::env::temp_dir().join(format!("xtask-log-{}", std::process::id())) };
+        let mut command = Command::new("sh");
+        let error = log.run("baking", command.args(["-c", "echo no flour >&2; exit 3"])).unwrap_err();
+        let missing = log.run("icing", &mut Command::new("/nonexistent/icing")).unwrap_err();
+        fs::remove_file(&log.path).unwrap();
+        let text = error.to_string();
+        assert!(text.starts_with("baking failed (exit status: 3). The end of "), "{text}");
+        assert!(text.ends_with("--- baking\nno flour"), "{text}");
+        assert!(missing.to_string().contains("icing: cannot start"), "{missing}");
+    }
+
+    #[test]
     fn the_tail_is_the_end() {
         assert_eq!(tail("a\nb\nc\n", 2), "b\nc");
         assert_eq!(tail("a\n", 2), "a");
