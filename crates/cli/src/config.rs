@@ -242,7 +242,6 @@ mod tests {
 
     use super::*;
     use crate::args::RuleArgs;
-    use crate::status::chain;
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -256,7 +255,8 @@ mod tests {
 
     fn fault(text: &str) -> String {
         let file = file(text);
-        chain(&Plan::of_net(&args(&file)).unwrap_err()).replace(file.path().to_str().unwrap(), "FILE")
+        format!("{:#}", Plan::of_net(&args(&file)).unwrap_err())
+            .replace(file.path().to_str().unwrap(), "FILE")
     }
 
     #[test]

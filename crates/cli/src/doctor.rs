@@ -16,7 +16,7 @@ use crate::args::{DoctorArgs, NetArgs};
 use crate::config::{Plan, Settings};
 use crate::run::{build, runtime};
 use crate::say;
-use crate::status::{Leave, chain};
+use crate::status::Leave;
 
 /// netshunt cannot work here.
 const BROKEN: u8 = 1;
@@ -54,7 +54,7 @@ impl Finding {
     }
 
     fn broken(check: &'static str, error: &anyhow::Error) -> Self {
-        Finding { check, state: State::Broken, found: chain(error), note: None }
+        Finding { check, state: State::Broken, found: format!("{error:#}"), note: None }
     }
 }
 

@@ -49,7 +49,7 @@ impl Leave {
 
 /// Says what went wrong and gives the status that goes with it.
 pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
-    say::line(format_args!("{}", chain(error)));
+    say::line(format_args!("{error:#}"));
     ExitCode::from(match error.downcast_ref::<Error>() {
         Some(Error::Execute { .. }) => CANNOT_EXECUTE,
         Some(Error::NotFound { .. }) => NOT_FOUND,
@@ -57,33 +57,9 @@ pub(crate) fn fail(error: &anyhow::Error) -> ExitCode {
     })
 }
 
-/// `message: cause: its cause`. A message that already ends with its cause is not given it twice.
-pub(crate) fn chain(error: &anyhow::Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain().map(ToString::to_string) {
-        if text.is_empty() {
-            text = cause;
-        } else if !text.ends_with(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::*;
-
-    #[test]
-    fn the_chain_says_everything_once() {
-        let cause = || io::Error::from_raw_os_error(libc::EACCES);
-        let error = anyhow::Error::new(cause()).context("cannot open FILE");
-        assert_eq!(chain(&error), "cannot open FILE: Permission denied (os error 13)");
-        let error = anyhow::Error::new(Error::System { doing: "fork", source: cause() });
-        assert_eq!(chain(&error), "fork: Permission denied (os error 13)");
-    }
 
     #[test]
     fn a_status_is_what_wait_would_have_shown() {
