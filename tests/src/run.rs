@@ -13,7 +13,7 @@ use crate::{Flow, Path, Stats};
 const QUIET_BYTES: u64 = 16 << 10;
 
 /// Lines of each output that a failure shows.
-const SHOWN_LINES: usize = 40;
+const SHOWN_LINES: usize = 60;
 
 /// A program that has ended. Its files live as long as the world.
 #[derive(Debug)]
@@ -113,15 +113,10 @@ impl Run {
 
 pub(crate) fn describe(words: &[String], status: Option<ExitStatus>, folder: &FilePath) -> String {
     let tail = |name: &str| {
-        let text = fs::read(folder.join(name)).unwrap_or_default();
-        // Standard output may be a gigabyte that is no text at all.
-        let text = String::from_utf8_lossy(&text[text.len().saturating_sub(16 << 10)..]).into_owned();
+        let bytes = fs::read(folder.join(name)).unwrap_or_default();
+        let Ok(text) = String::from_utf8(bytes) else { return "(not text)".to_owned() };
         let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(SHOWN_LINES)..]
-            .join("\n")
-            .escape_debug()
-            .to_string()
-            .replace("\\n", "\n")
+        lines[lines.len().saturating_sub(SHOWN_LINES)..].join("\n")
     };
     let status = status.map_or("(not ended)".to_owned(), |status| status.to_string());
     format!("{}\n{status}\nstdout:\n{}\nstderr:\n{}\n", words.join(" "), tail("stdout"), tail("stderr"))
