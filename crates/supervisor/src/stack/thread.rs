@@ -319,13 +319,17 @@ impl Machine {
     fn up(&mut self, id: Id) {
         let Some(Connection::Opening { request, stack }) = self.connections.remove(&id) else { return };
         let Connect { cookie, guest, v6, space, destination, waiting, flow, .. } = *request;
+        // Locked: from the join on the guest has its event, and may ask who its peer is.
+        let mut sockets = self.sockets.lock();
         let joined = self.kernel.local_address(stack).and_then(|local| {
             let p = space.join()?;
             let flags =
                 EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
             self.epoll.add(p.as_fd(), EpollEvent::new(flags, id))?;
+            sockets.set(cookie, State::Connected { local, peer: destination });
             Ok((local, p))
         });
+        drop(sockets);
         let (local, p) = match joined {
             Ok(joined) => joined,
             Err(error) => {
@@ -337,7 +341,6 @@ impl Machine {
                 return answer_all(&waiting, Err(libc::ECONNABORTED));
             }
         };
-        self.sockets.lock().set(cookie, State::Connected { local, peer: destination });
         if !waiting.is_empty() {
             // A blocking connect(2) leaves its socket connected, not connecting: the next one
             // must say EISCONN.
