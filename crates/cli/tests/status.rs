@@ -167,3 +167,11 @@ fn the_doctor_names_a_library_that_is_not_there() {
     assert!(run.out.contains("BROKEN   library"), "{}", run.out);
     assert!(run.out.ends_with("netshunt does not work here with --net=slirp\n"), "{}", run.out);
 }
+
+/// The held child had a copy of the pipe that was to release it, and waited for ever.
+#[test]
+fn a_stack_that_does_not_start_leaves_no_child_waiting() {
+    let run = said(command(&["--net=slirp", "--", "echo", "it ran"]).env("NETSHUNT_LKL", "/dev/null"));
+    assert_eq!((run.status, run.out.as_str()), (125, ""));
+    assert!(run.err.starts_with("netshunt: "), "{}", run.err);
+}

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::{Child, Command};
 
 use landlock::{
@@ -39,6 +39,8 @@ struct Confinement {
     features: Features,
     report: PipeWriter,
     go: PipeReader,
+    /// The child's copy of the pipe's other end: with it open, `go` would never end.
+    release: RawFd,
 }
 
 /// What the child tells about itself, once it is filtered: its pid and the listener's number.
@@ -59,6 +61,7 @@ pub(crate) fn start(command: &[OsString], options: &Options<'_>) -> Result<Held,
         features: *options.features,
         report,
         go,
+        release: release.as_raw_fd(),
     };
     let mut child = Command::new(name);
     child.args(arguments);
@@ -171,6 +174,7 @@ impl Confinement {
         report[..4].copy_from_slice(&std::process::id().cast_signed().to_ne_bytes());
         report[4..].copy_from_slice(&number.0.to_ne_bytes());
         self.report.write_all(&report)?;
+        sys::close(self.release)?;
         // Whoever is to serve us is gone if this ends early.
         self.go.read_exact(&mut [0])
     }

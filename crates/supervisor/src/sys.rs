@@ -179,6 +179,13 @@ pub(crate) fn close_at_exec_but(keep: &[RawFd]) -> io::Result<()> {
     Ok(())
 }
 
+/// close(2) in a child that is about to execute something else. Async-signal-safe.
+pub(crate) fn close(fd: RawFd) -> io::Result<()> {
+    // SAFETY: no pointers; the child's copy of our descriptors is never used as an owned value.
+    check(unsafe { libc::close(fd) })?;
+    Ok(())
+}
+
 /// prctl(2) with integer arguments. Async-signal-safe.
 pub(crate) fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
     // SAFETY: the options used here (NO_NEW_PRIVS, DUMPABLE, CAPBSET_DROP, CHILD_SUBREAPER,
