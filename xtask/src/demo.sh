@@ -67,6 +67,12 @@ attempt() {
         status=1
     }
     sed 's/^/   flow: /' "$scratch/flows.json" 2>/dev/null || echo '   (no flow was logged)'
+    for expected in '8080","verdict":"stack"' '9000","verdict":"bypass"'; do
+        if ! grep -qF "$expected" "$scratch/flows.json"; then
+            printf '   ! no flow says %s\n' "$expected"
+            status=1
+        fi
+    done
     rm -f "$scratch/flows.json"
 }
 

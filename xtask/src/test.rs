@@ -151,7 +151,7 @@ pub(crate) fn clippy() -> Result<()> {
     shell::run(&mut shell::cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))
 }
 
-/// The documentation, private items' links included.
+/// The documentation of every crate's public items.
 pub(crate) fn doc() -> Result<()> {
     let mut doc = shell::cargo(&["doc", "--workspace", "--no-deps"]);
     shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
