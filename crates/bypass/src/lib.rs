@@ -4,7 +4,7 @@
 //! The guest and the supervisor share one open file description, so the socket keeps every
 //! duplicate, epoll registration and option it had. Two consequences shape this crate: the status
 //! flags must never be changed (the guest would see `O_NONBLOCK` flicker), and a blocking socket
-//! blocks whoever connects it, so that is done on a thread of its own, [interruptible](blocking)
+//! blocks whoever connects it, so that is done on a thread of its own, interruptible
 //! when the guest takes a signal.
 //!
 //! Linux 5.14 or newer, as all of netshunt.
