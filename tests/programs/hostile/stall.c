@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* One guest makes the supervisor wait; another measures how long its own calls take.
+ * A call of the other that takes longer than PATIENCE seconds is OPEN. */
+#include "hostile.h"
+#include <linux/fuse.h>
+
+#define PATIENCE 4.0
+/* Allowed, and never answers. */
+#define SILENT "203.0.113.1"
+
+static pid_t attacker;
+/* Who serves the attacker's file system: another process, whose end sets free all that wait. */
+static pid_t server;
+
+/* Connects to the allowed server until `until`, and says how long the slowest took. */
+static void bystander(double length)
+{
+	double slowest = 0, until = seconds() + length;
+	struct sockaddr_in a = at(ALLOWED, ALLOWED_PORT), b = at(DENIED, DENIED_PORT);
+	do {
+		double start = seconds();
+		int s = tcp(), r = connect(s, (void *)&a, sizeof a);
+		if (r)
+			said("the allowed server", r);
+		close(s);
+		s = tcp();
+		connect(s, (void *)&b, sizeof b);
+		close(s);
+		if (seconds() - start > slowest)
+			slowest = seconds() - start;
+		tries++;
+		usleep(1000);
+	} while (seconds() < until);
+	printf("slowest=%.3f\n", slowest);
+	if (slowest > PATIENCE)
+		printf("OPEN: a bystander waited %.1f s\n", slowest);
+	if (server)
+		kill(server, SIGKILL);
+	kill(attacker, SIGKILL);
+}
+
+/* A file system that answers what it must and then no more. */
+static int fuse = -1;
+
+static void answer(uint64_t unique, const void *body, size_t size)
+{
+	struct fuse_out_header head = { sizeof head + size, 0, unique };
+	struct iovec parts[] = { { &head, sizeof head }, { (void *)body, size } };
+	if (writev(fuse, parts, 2) < 0)
+		perror("fuse");
+}
+
+static void serve_fuse(void)
+{
+	static _Alignas(8) char request[1 << 16];
+	for (;;) {
+		if (read(fuse, request, sizeof request) < 0)
+			return;
+		struct fuse_in_header *in = (void *)request;
+		struct fuse_attr file = { .ino = 2, .size = 4096, .mode = S_IFREG | 0666, .nlink = 1 };
+		struct fuse_attr root = { .ino = 1, .mode = S_IFDIR | 0777, .nlink = 2 };
+		struct fuse_attr_out attributes = { .attr_valid = 999, .attr = in->nodeid == 1 ? root : file };
+		struct fuse_entry_out entry = { .nodeid = 2, .entry_valid = 999, .attr_valid = 999, .attr = file };
+		struct fuse_init_out init = { .major = 7, .minor = 31, .max_write = 4096 };
+		struct fuse_open_out opened = { .fh = 1 };
+		switch (in->opcode) {
+		case FUSE_INIT:
+			answer(in->unique, &init, sizeof init);
+			break;
+		case FUSE_GETATTR:
+			answer(in->unique, &attributes, sizeof attributes);
+			break;
+		case FUSE_LOOKUP:
+			/* "page" exists; what "never" is stays unknown. */
+			if (!strcmp((char *)(in + 1), "page"))
+				answer(in->unique, &entry, sizeof entry);
+			break;
+		case FUSE_OPEN:
+			answer(in->unique, &opened, sizeof opened);
+			break;
+		default: /* FUSE_READ above all */
+			break;
+		}
+	}
+}
+
+static void put(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	if (write(fd, text, strlen(text)) < 0)
+		perror(path);
+	close(fd);
+}
+
+static void mount_fuse(void)
+{
+	char options[64];
+	const int uid = getuid(), gid = getgid();
+	if (unshare(CLONE_NEWUSER | CLONE_NEWNS))
+		perror("unshare");
+	put("/proc/self/setgroups", "deny");
+	snprintf(options, sizeof options, "%d %d 1", uid, uid);
+	put("/proc/self/uid_map", options);
+	snprintf(options, sizeof options, "%d %d 1", gid, gid);
+	put("/proc/self/gid_map", options);
+	fuse = open("/dev/fuse", O_RDWR);
+	mkdir("stalled", 0777);
+	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%d,group_id=%d", fuse, uid, gid);
+	if (fuse < 0 || mount("fuse", "stalled", "fuse", MS_NOSUID | MS_NODEV, options)) {
+		printf("no FUSE here: %s\n", strerror(errno));
+		exit(0);
+	}
+	server = fork();
+	if (!server) {
+		alarm(60);
+		serve_fuse();
+		_exit(0);
+	}
+	close(fuse);
+}
+
+/* Runs `attack` in a child and a bystander beside it. */
+static void beside(void (*attack)(void), double length)
+{
+	int ready[2];
+	if (pipe(ready))
+		return;
+	fflush(stdout);
+	attacker = fork();
+	if (!attacker) {
+		close(ready[0]);
+		dup2(ready[1], 99);
+		close(ready[1]);
+		attack();
+		for (;;)
+			pause();
+	}
+	close(ready[1]);
+	if (read(ready[0], &server, sizeof server) != sizeof server)
+		return;
+	bystander(length);
+	waitpid(attacker, NULL, 0);
+}
+
+static void ready(void)
+{
+	if (write(99, &server, sizeof server) != sizeof server)
+		_exit(1);
+	close(99);
+}
+
+static void page_attack(void)
+{
+	mount_fuse();
+	int fd = open("stalled/page", O_RDWR);
+	void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	int s = tcp();
+	ready();
+	connect(s, page, sizeof(struct sockaddr_in));
+	setsockopt(s, IPPROTO_TCP, TCP_NODELAY, page, 4);
+}
+
+static void path_attack(void)
+{
+	mount_fuse();
+	struct sockaddr_un a = path_name("stalled/never");
+	int s = socket(AF_UNIX, SOCK_STREAM, 0);
+	ready();
+	connect(s, (void *)&a, sizeof a);
+}
+
+static void uffd_attack(void)
+{
+	int uffd = open("/dev/userfaultfd", O_RDWR);
+	uffd = uffd >= 0 ? ioctl(uffd, 0xaa00 /* USERFAULTFD_IOC_NEW */, 0) : syscall(SYS_userfaultfd, 0);
+	struct { uint64_t api, features, ioctls; } api = { 0xaa };
+	void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct { uint64_t start, length, mode, ioctls; } range = { (uintptr_t)page, 4096, 1 };
+	ioctl(uffd, 0xc018aa3f /* UFFDIO_API */, &api);
+	printf("userfaultfd: %d\n", ioctl(uffd, 0xc020aa00 /* UFFDIO_REGISTER */, &range));
+	ready();
+	connect(tcp(), page, sizeof(struct sockaddr_in));
+}
+
+/* The answer "non-blocking" is not true for long. */
+static int flipped;
+
+static void *flip_flags(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		fcntl(flipped, F_SETFL, O_NONBLOCK);
+		for (volatile int i = 0; i < 300; i++)
+			;
+		fcntl(flipped, F_SETFL, 0);
+	}
+	return NULL;
+}
+
+static void nothing(int signal)
+{
+	(void)signal;
+}
+
+static void *connect_silently(void *arg)
+{
+	struct sockaddr_in a = at(SILENT, 9);
+	(void)arg;
+	for (;;) {
+		int s = tcp();
+		dup2(s, flipped);
+		connect(flipped, (void *)&a, sizeof a);
+		close(s);
+	}
+	return NULL;
+}
+
+static void flag_attack(void)
+{
+	/* Without SA_RESTART: a connect that waits by right ends when it is kicked. */
+	struct sigaction kick = { .sa_handler = nothing };
+	sigaction(SIGUSR1, &kick, NULL);
+	pthread_t thread, connecting[2];
+	flipped = dup2(tcp(), 90);
+	for (int i = 0; i < 2; i++)
+		pthread_create(&connecting[i], NULL, connect_silently, NULL);
+	pthread_create(&thread, NULL, flip_flags, NULL);
+	ready();
+	for (;;) {
+		usleep(5000);
+		for (int i = 0; i < 2; i++)
+			pthread_kill(connecting[i], SIGUSR1);
+	}
+}
+
+/* More calls that wait than the supervisor has threads. */
+static void *wait_for_ever(void *arg)
+{
+	connect(socket(AF_UNIX, SOCK_STREAM, 0), arg, sizeof(struct sockaddr_un));
+	return NULL;
+}
+
+static void crowd_attack(void)
+{
+	static struct sockaddr_un a;
+	a = path_name("full.sock");
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	unlink(a.sun_path);
+	bind(listener, (void *)&a, sizeof a);
+	listen(listener, 0);
+	pthread_attr_t small;
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 65536);
+	pthread_t thread;
+	for (int i = 0; i < 700; i++)
+		pthread_create(&thread, &small, wait_for_ever, &a);
+	usleep(500000);
+	ready();
+}
+
+#define ATTACK(name, length) static void name(void) { beside(name##_attack, length); }
+ATTACK(crowd, 3)
+ATTACK(flag, 6)
+ATTACK(page, 5)
+ATTACK(path, 5)
+ATTACK(uffd, 5)
+
+int main(int argc, char **argv)
+{
+	static const struct attack attacks[] = {
+		{ "crowd", crowd }, { "flag", flag }, { "page", page }, { "path", path }, { "uffd", uffd }, { 0 },
+	};
+	return dispatch(attacks, argc, argv);
+}
