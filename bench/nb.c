@@ -113,6 +113,10 @@ static double cpu_self(void)
 }
 static void report(const char *mode, double secs, long errs)
 {
+    if (!nsmp) {                       /* its percentiles would read as the best ever measured */
+        errno = ETIME;
+        die(mode);
+    }
     qsort(smp, nsmp, sizeof *smp, fcmp);
     printf("{\"mode\":\"%s\",\"n\":%zu,\"secs\":%.3f,\"rate\":%.1f,\"errs\":%ld,"
            "\"p50_us\":%.2f,\"p90_us\":%.2f,\"p99_us\":%.2f,\"max_us\":%.1f,\"cpu_s\":%.3f}\n",

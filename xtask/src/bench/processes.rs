@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// USER_HZ, the unit of times in /proc: 100 on every architecture that netshunt runs on (proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -71,18 +71,18 @@ pub(crate) fn cpu_of_children() -> Result<f64> {
 
 /// Resident MB (10^6) of `root` and its descendants, those called `except` left out.
 ///
-/// What several share counts for each.
+/// What several share counts for each; one that ends meanwhile counts nothing.
 pub(crate) fn resident_of_tree(root: u32, except: &str) -> Result<f64> {
-    let mut kib = 0.0;
-    for process in tree(root)?.iter().filter(|process| process.name != except) {
-        let path = format!("/proc/{}/status", process.pid);
-        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-        kib += resident(&status).with_context(|| format!("{path} has no VmRSS"))?;
-    }
+    let tree = tree(root)?;
+    let counted = tree.iter().filter(|process| process.name != except);
+    let kib: f64 = counted
+        .filter_map(|process| resident(&fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?))
+        .sum();
+    ensure!(kib > 0.0, "nothing of process {root} is left to measure");
     Ok(kib * 1024.0 / 1e6)
 }
 
-/// VmRSS of a /proc/PID/status, in KiB.
+/// VmRSS of a /proc/PID/status, in KiB; a zombie has none.
 fn resident(status: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix(" kB")?.parse().ok()

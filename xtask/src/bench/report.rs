@@ -115,8 +115,11 @@ impl Report<'_> {
     }
 
     fn judged(&self) -> Vec<Vec<String>> {
-        let mut rows =
-            vec![["target", "path", "at least", "ratio to native", "pairs", ""].map(str::to_owned).to_vec()];
+        let mut rows = vec![
+            ["target", "path", "at least", "ratio to native", "its median at 95 %", "pairs", ""]
+                .map(str::to_owned)
+                .to_vec(),
+        ];
         rows.extend(self.verdicts.iter().map(|verdict| {
             let label = METRICS.iter().find(|metric| metric.name == verdict.metric).map_or("", |m| m.label);
             vec![
@@ -124,11 +127,21 @@ impl Report<'_> {
                 verdict.way.name().to_owned(),
                 format!("{:.2}", verdict.at_least),
                 verdict.ratio.map_or("not measured".to_owned(), |ratio| spread(ratio, 3)),
+                verdict.ratio.map_or(String::new(), |ratio| format!("{:.3}..{:.3}", ratio.low, ratio.high)),
                 verdict.ratio.map_or(0, |ratio| ratio.count).to_string(),
-                if verdict.met { "met" } else { "MISSED" }.to_owned(),
+                said(verdict).to_owned(),
             ]
         }));
         rows
+    }
+}
+
+/// A target that was missed may have been missed by chance only: more rounds tell.
+fn said(verdict: &Verdict) -> &'static str {
+    match verdict.ratio {
+        _ if verdict.met => "met",
+        Some(ratio) if ratio.high >= verdict.at_least => "MISSED, perhaps by chance",
+        _ => "MISSED",
     }
 }
 
@@ -137,8 +150,8 @@ fn spread(summary: Summary, digits: usize) -> String {
 }
 
 fn summary(summary: Option<Summary>) -> Value {
-    summary
-        .map_or(Value::Null, |s| json!({ "median": s.median, "min": s.min, "max": s.max, "count": s.count }))
+    let Some(Summary { median, low, high, min, max, count }) = summary else { return Value::Null };
+    json!({ "median": median, "low": low, "high": high, "min": min, "max": max, "count": count })
 }
 
 /// Aligned columns; the first row is the head.

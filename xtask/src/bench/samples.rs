@@ -73,10 +73,13 @@ impl Samples {
     }
 }
 
-/// Some numbers in three.
+/// Some numbers in a few.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
+    /// Between these lies, at 95 %, what the median of endless rounds would be.
+    pub(crate) low: f64,
+    pub(crate) high: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
     pub(crate) count: usize,
@@ -90,8 +93,29 @@ impl Summary {
         let (&min, &max) = (sorted.first()?, sorted.last()?);
         let count = sorted.len();
         let median = (sorted[(count - 1) / 2] + sorted[count / 2]) / 2.0;
-        Some(Self { median, min, max, count })
+        let outside = outside(count);
+        let (low, high) = (sorted[outside], sorted[count - 1 - outside]);
+        Some(Self { median, low, high, min, max, count })
     }
+}
+
+/// How many of `count` sorted numbers to leave out at each end for the interval of their median.
+///
+/// A number lies below the true median as a coin falls: whatever noise there is, no more is assumed.
+fn outside(count: usize) -> usize {
+    let mut outside = 0;
+    // Exactly `below` of `count` coins, and that many or fewer.
+    let mut exactly = 0.5_f64.powf(count as f64);
+    let mut fewer = exactly;
+    for below in 1..=count / 2 {
+        if fewer > 0.025 {
+            break;
+        }
+        outside = below - 1;
+        exactly *= (count - below + 1) as f64 / below as f64;
+        fewer += exactly;
+    }
+    outside
 }
 
 #[cfg(test)]
@@ -101,8 +125,16 @@ mod tests {
     #[test]
     fn the_median_of_an_even_number_lies_between() {
         let summary = Summary::of([4.0, 1.0, 3.0, 2.0]).unwrap();
-        assert_eq!(summary, Summary { median: 2.5, min: 1.0, max: 4.0, count: 4 });
+        assert_eq!(summary, Summary { median: 2.5, low: 1.0, high: 4.0, min: 1.0, max: 4.0, count: 4 });
         assert_eq!(Summary::of([]), None);
+    }
+
+    /// Against the table of the sign test: for 15 numbers the fourth and the fourth from the end.
+    #[test]
+    fn the_interval_of_a_median_is_the_sign_tests() {
+        assert_eq!([1, 5, 6, 9, 15, 25].map(outside), [0, 0, 0, 1, 3, 7]);
+        let summary = Summary::of((1..=15).map(f64::from)).unwrap();
+        assert_eq!((summary.low, summary.high), (4.0, 12.0));
     }
 
     #[test]
@@ -115,7 +147,7 @@ mod tests {
             }
         }
         let ratios = samples.ratios("tx1", Way::Bypass).unwrap();
-        assert_eq!(ratios, Summary { median: 0.75, min: 0.5, max: 1.0, count: 2 });
+        assert_eq!((ratios.median, ratios.min, ratios.max, ratios.count), (0.75, 0.5, 1.0, 2));
         assert_eq!(samples.ratios("tx1", Way::Slirp), None);
     }
 
