@@ -102,26 +102,12 @@ fn kernel() -> Vec<Finding> {
         findings.push(Finding::reduced("feature", format!("no {}{since}", missing.name), missing.lost));
     }
     if let Some(abi) = features.landlock_abi {
-        findings.push(landlock(abi));
+        findings.push(Finding::ok("landlock", format!("ABI {abi}")));
     }
     let scope = features.yama_ptrace_scope;
     let yama = scope.map_or_else(|| "not built in".to_owned(), |scope| format!("ptrace_scope {scope}"));
     findings.push(Finding::ok("yama", yama));
     findings
-}
-
-/// What the ABIs of Landlock brought (landlock(7)), as far as it concerns us.
-fn landlock(abi: u32) -> Finding {
-    let found = format!("ABI {abi}");
-    match abi {
-        0..4 => Finding::reduced("landlock", found, "a second line of defence for TCP (ABI 4, Linux 6.7)"),
-        4..6 => Finding::reduced(
-            "landlock",
-            found,
-            "a second line of defence for signals and abstract sockets (ABI 6, Linux 6.12)",
-        ),
-        _ => Finding::ok("landlock", found),
-    }
 }
 
 /// Whether we run under somebody else's filter already (proc_pid_status(5)).
@@ -215,7 +201,7 @@ mod tests {
             net: "slirp".into(),
             findings: vec![
                 Finding::ok("kernel", "Linux 6.1"),
-                landlock(3),
+                Finding::reduced("feature", "no Landlock ABI 4 (Linux 6.7)", "a line of defence"),
                 Finding::broken("library", &anyhow::anyhow!("there is none")),
             ],
         };
@@ -223,8 +209,8 @@ mod tests {
             table(&report),
             "\
 ok       kernel    Linux 6.1
-reduced  landlock  ABI 3
-                   lost: a second line of defence for TCP (ABI 4, Linux 6.7)
+reduced  feature   no Landlock ABI 4 (Linux 6.7)
+                   lost: a line of defence
 BROKEN   library   there is none
 netshunt does not work here with --net=slirp
 "

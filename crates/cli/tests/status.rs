@@ -175,3 +175,13 @@ fn a_stack_that_does_not_start_leaves_no_child_waiting() {
     assert_eq!((run.status, run.out.as_str()), (125, ""));
     assert!(run.err.starts_with("netshunt: "), "{}", run.err);
 }
+
+/// With a datagram socket of its own, the command could send anywhere without being asked.
+#[test]
+fn an_inherited_datagram_socket_is_refused() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let stdin = Stdio::from(std::os::fd::OwnedFd::from(socket));
+    let run = said(command(&["--net=none", "--", "echo", "it ran"]).stdin(stdin));
+    assert_eq!((run.status, run.out.as_str()), (125, ""));
+    assert!(run.err.contains("descriptor 0 is an internet datagram"), "{}", run.err);
+}

@@ -136,12 +136,20 @@ impl Features {
                 },
             ),
             (
-                self.landlock_abi.is_some(),
+                self.landlock_abi.is_some_and(|abi| abi >= 4),
                 Missing {
-                    name: "Landlock",
-                    since: since(5, 13),
-                    lost: "the second line of defence (or it is switched off: see `lsm=` on the kernel's \
-                           command line)",
+                    name: "Landlock ABI 4",
+                    since: since(6, 7),
+                    lost: "the second line of defence: a domain without TCP and without ptrace out of it (or \
+                           Landlock is switched off: see `lsm=` on the kernel's command line)",
+                },
+            ),
+            (
+                self.landlock_abi.is_some_and(|abi| abi >= 6),
+                Missing {
+                    name: "Landlock ABI 6",
+                    since: since(6, 12),
+                    lost: "the second line of defence for signals and abstract sockets out of the domain",
                 },
             ),
             (

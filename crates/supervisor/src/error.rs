@@ -18,6 +18,15 @@ pub enum Error {
         /// What execve(2) said.
         source: io::Error,
     },
+    /// The command would inherit a socket that cannot be mediated.
+    #[error(
+        "descriptor {number} is an internet datagram or packet socket, with which the command could send anywhere; \
+         redirect or close it ({number}<&-)"
+    )]
+    Inherited {
+        /// Its number.
+        number: i32,
+    },
     /// The stack did not start.
     #[error(transparent)]
     Kernel(#[from] netshunt_lkl::Error),

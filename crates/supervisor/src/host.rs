@@ -51,6 +51,13 @@ fn own_addresses() -> io::Result<Vec<IpNet>> {
         .collect())
 }
 
+/// Whether a blocking socket can be parked: see [`sys::start_connect`].
+pub(crate) fn can_start_connects() -> bool {
+    let setting = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen").unwrap_or_default();
+    // Unreadable means unknown: the first connect(2) will tell.
+    setting.trim().parse().map_or(true, |bits: u32| bits & 1 != 0)
+}
+
 /// Our network namespace: its cookie (SO_NETNS_COOKIE, Linux 5.14) and its inode.
 pub(crate) fn namespace() -> io::Result<(u64, u64)> {
     let socket = sys::tcp_socket()?;

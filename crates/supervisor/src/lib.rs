@@ -28,6 +28,7 @@ mod flow;
 mod flows;
 mod guest;
 mod host;
+mod inherited;
 mod options;
 mod park;
 mod pending;

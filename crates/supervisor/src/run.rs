@@ -14,13 +14,13 @@ use rustix::process::{WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
-use crate::calls::{Calls, Inside};
+use crate::calls::{Calls, Gate};
 use crate::config::{Config, Counters, End, Outcome};
 use crate::park::Lot;
 use crate::sockets::Sockets;
 use crate::stack::{Booting, Stack};
 use crate::waits::Waits;
-use crate::{Error, guest, host, sys};
+use crate::{Error, guest, host, inherited, sys};
 
 /// Runs the command to its end. Call it inside a tokio runtime with I/O and time enabled.
 ///
@@ -33,6 +33,7 @@ use crate::{Error, guest, host, sys};
 pub async fn run(config: Config) -> Result<Outcome, Error> {
     let features = Features::detect()?;
     check(&features, config.strict)?;
+    inherited::check(&config.keep_fds)?;
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(Error::system("become a child subreaper"))?;
     let prepared = Prepared::new(config, features).await?;
     let (child, service) = prepared.start()?;
@@ -75,6 +76,9 @@ impl Prepared {
         let local = around.guest.clone();
         let policy = Policy::new(std::mem::take(&mut config.rules), around)?;
         let sockets = Arc::new(Sockets::default());
+        if link.is_some() && !host::can_start_connects() {
+            warn!("net.ipv4.tcp_fastopen lacks bit 1: blocking connects through the stack fail");
+        }
         let booting = match link {
             Some(link) => {
                 Some(Stack::start(&netshunt_lkl::find(config.library.as_deref())?, link, sockets.clone())?)
@@ -97,7 +101,7 @@ impl Prepared {
             let calls = Arc::new(Calls {
                 features,
                 policy,
-                unix,
+                unix: Arc::new(Gate::new(unix, &features)),
                 sockets,
                 stack,
                 shunt: shunt.map(Arc::<dyn Backend>::from),
@@ -108,7 +112,6 @@ impl Prepared {
                 namespace,
                 namespace_inode,
                 lot: Mutex::new(Lot::new()),
-                inside: Mutex::new(Inside::default()),
                 counts: Mutex::default(),
                 reported: Mutex::default(),
             });

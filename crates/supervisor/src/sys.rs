@@ -186,6 +186,16 @@ pub(crate) fn close(fd: RawFd) -> io::Result<()> {
     Ok(())
 }
 
+/// The descriptor of that number, if it is open. For a look before anything else is done: whoever
+/// owns it must not close it meanwhile.
+pub(crate) fn inherited(number: RawFd) -> Option<BorrowedFd<'static>> {
+    // SAFETY: no pointers.
+    let open = unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+    // SAFETY: it is open, and the standard descriptors and those that the caller asked to keep
+    // stay so (the caller's promise).
+    open.then(|| unsafe { BorrowedFd::borrow_raw(number) })
+}
+
 /// prctl(2) with integer arguments. Async-signal-safe.
 pub(crate) fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
     // SAFETY: the options used here (NO_NEW_PRIVS, DUMPABLE, CAPBSET_DROP, CHILD_SUBREAPER,

@@ -19,7 +19,7 @@ impl Calls {
             Err(errno) => return notification.fail(errno),
         };
         if subject.kind == Kind::Unix {
-            return self.bind_unix(notification, &subject);
+            return self.bind_unix(notification, subject);
         }
         let result = read_address(&notification, 1, 2).and_then(|address| match subject.kind {
             Kind::Foreign => sys::bind_raw(subject.fd(), &address).map_err(|e| errno(&e)),

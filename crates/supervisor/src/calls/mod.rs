@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use netshunt_backend::Backend;
 use netshunt_notify::{Features, GuestThread, Handler, Notification};
-use netshunt_policy::{Policy, UnixPolicy};
+use netshunt_policy::Policy;
 
 use crate::FlowSink;
 use crate::park::Lot;
@@ -28,7 +28,7 @@ use crate::waits::Waits;
 pub(crate) struct Calls {
     pub(crate) features: Features,
     pub(crate) policy: Policy,
-    pub(crate) unix: UnixPolicy,
+    pub(crate) unix: Arc<Gate>,
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) stack: Option<Stack>,
     pub(crate) shunt: Option<Arc<dyn Backend>>,
@@ -41,12 +41,11 @@ pub(crate) struct Calls {
     pub(crate) namespace: u64,
     pub(crate) namespace_inode: u64,
     pub(crate) lot: Mutex<Lot>,
-    pub(crate) inside: Mutex<Inside>,
     pub(crate) counts: Mutex<BTreeMap<&'static str, u64>>,
     pub(crate) reported: Mutex<HashSet<String>>,
 }
 
-pub(crate) use unix::Inside;
+pub(crate) use unix::Gate;
 
 /// The socket that a call is about: a duplicate of the guest's descriptor.
 #[derive(Debug)]

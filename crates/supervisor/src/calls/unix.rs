@@ -11,11 +11,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
-use netshunt_notify::Notification;
+use netshunt_notify::{Features, Notification};
 use netshunt_policy::{UnixName, UnixPolicy, UnixVerdict};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{FileStat, Mode, fstat, umask};
 use tracing::warn;
 
@@ -27,7 +26,7 @@ use crate::sys;
 
 /// The listening sockets that guests have bound.
 #[derive(Debug, Default)]
-pub(crate) struct Inside {
+struct Inside {
     abstracts: HashSet<Vec<u8>>,
     /// Device and inode of their socket files.
     files: HashSet<(u64, u64)>,
@@ -35,6 +34,16 @@ pub(crate) struct Inside {
 
 /// Names of sockets made inside that are remembered at most; the next bind(2) is refused.
 const MOST: usize = 65_536;
+
+/// Judges and performs calls on AF_UNIX sockets. Looking up a guest's path may wait for as long as
+/// a file system of its own pleases (FUSE), so that is done on threads that may.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    policy: UnixPolicy,
+    inside: Mutex<Inside>,
+    /// Whether Landlock refuses a guest's own TCP bind and connect (ABI 4, Linux 6.7).
+    landlock: bool,
+}
 
 /// What a name leads to.
 enum Target {
@@ -50,33 +59,57 @@ impl Calls {
             Some(Address::Unspec) => return self.natively(notification, subject, address),
             Some(_) | None => return notification.fail(libc::EINVAL),
         };
-        let decided = self.target(&subject, &name).and_then(|target| {
-            self.judge_unix(&notification, &target)?;
-            Ok(target)
+        let gate = self.unix.clone();
+        self.runtime.spawn_blocking(move || {
+            let result = gate.connect(&notification, &subject, &name);
+            answer(notification, result);
         });
-        let target = match decided {
-            Ok(target) => target,
-            Err(errno) => return notification.fail(errno),
-        };
-        let flags = fcntl(subject.fd(), FcntlArg::F_GETFL).unwrap_or(0);
-        let call = move || target.connect(&subject).map_err(|e| errno(&e));
-        if flags & OFlag::O_NONBLOCK.bits() != 0 {
-            return answer(notification, call());
-        }
-        // Waits while the listener's queue is full.
-        self.off_the_loop(notification, call);
     }
 
-    fn judge_unix(&self, notification: &Notification, target: &Target) -> Result<(), i32> {
+    /// bind(2) makes a name; no verdict, but what was made inside is remembered.
+    pub(super) fn bind_unix(&self, notification: Notification, subject: Subject) {
+        let address = match read_address(&notification, 1, 2) {
+            Ok(address) => address,
+            Err(errno) => return notification.fail(errno),
+        };
+        let Some(Address::Unix(name)) = Address::parse(&address) else {
+            return notification.fail(libc::EINVAL);
+        };
+        let gate = self.unix.clone();
+        match name.first() {
+            // A continued bind can only be diverted to another name, or to an internet socket,
+            // which Landlock stops. The file then has the guest's owner and mode without our help.
+            Some(1..) if gate.policy != UnixPolicy::Inside && gate.landlock => notification.proceed(),
+            Some(1..) => self.off_the_loop(notification, move || gate.bind_file(&subject, &name)),
+            None | Some(0) => answer(notification, gate.bind_abstract(&subject, &address)),
+        }
+    }
+}
+
+impl Gate {
+    pub(crate) fn new(policy: UnixPolicy, features: &Features) -> Self {
+        let landlock = features.landlock_abi.is_some_and(|abi| abi >= 4);
+        Gate { policy, inside: Mutex::default(), landlock }
+    }
+
+    /// Connects to what the name leads to, if it may. Waits while the listener's queue is full, as
+    /// connect(2) does.
+    fn connect(&self, notification: &Notification, subject: &Subject, name: &[u8]) -> Result<(), i32> {
+        let target = self.target(subject, name)?;
+        self.judge(notification, &target)?;
+        target.connect(subject).map_err(|e| errno(&e))
+    }
+
+    fn judge(&self, notification: &Notification, target: &Target) -> Result<(), i32> {
         let verdict = {
             let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
             match target {
                 Target::Abstract(name) => {
-                    self.unix.judge(UnixName::Abstract(name), inside.abstracts.contains(name))
+                    self.policy.judge(UnixName::Abstract(name), inside.abstracts.contains(name))
                 }
-                Target::File { path, stat, .. } => {
-                    self.unix.judge(UnixName::Path(path), inside.files.contains(&(stat.st_dev, stat.st_ino)))
-                }
+                Target::File { path, stat, .. } => self
+                    .policy
+                    .judge(UnixName::Path(path), inside.files.contains(&(stat.st_dev, stat.st_ino))),
             }
         };
         match verdict {
@@ -122,24 +155,6 @@ impl Calls {
         }
     }
 
-    /// bind(2) makes a name; no verdict, but what was made inside is remembered.
-    pub(super) fn bind_unix(&self, notification: Notification, subject: &Subject) {
-        let address = match read_address(&notification, 1, 2) {
-            Ok(address) => address,
-            Err(errno) => return notification.fail(errno),
-        };
-        let Some(Address::Unix(name)) = Address::parse(&address) else {
-            return notification.fail(libc::EINVAL);
-        };
-        match name.first() {
-            // A continued bind can only be diverted to another name, or to an internet socket,
-            // which Landlock stops. The file then has the guest's owner and mode without our help.
-            Some(1..) if self.unix != UnixPolicy::Inside && self.landlock_net() => notification.proceed(),
-            Some(1..) => answer(notification, self.bind_file(subject, &name)),
-            None | Some(0) => answer(notification, self.bind_abstract(subject, &address)),
-        }
-    }
-
     fn bind_abstract(&self, subject: &Subject, address: &[u8]) -> Result<(), i32> {
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         if inside.abstracts.len() >= MOST {
@@ -166,7 +181,7 @@ impl Calls {
         let parent = open_as_guest(subject, &parent).map_err(|e| errno(&e))?;
         let made = own_path(&parent).join(file);
         let mask = guest_umask(subject).map_err(|e| errno(&e))?;
-        // The umask is per process unless a thread takes its own; the serving thread does.
+        // The umask is per process unless a thread takes its own, as this one does, for good.
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).map_err(|e| e as i32)?;
         let before = umask(mask);
         let bound = sys::bind_raw(subject.fd(), &unix_address(&made)?);
@@ -178,11 +193,6 @@ impl Calls {
             inside.files.insert((stat.st_dev, stat.st_ino));
         }
         Ok(())
-    }
-
-    /// Whether Landlock refuses a guest's own TCP bind and connect (ABI 4, Linux 6.7).
-    fn landlock_net(&self) -> bool {
-        self.features.landlock_abi.is_some_and(|abi| abi >= 4)
     }
 }
 
