@@ -126,13 +126,13 @@ impl Calls {
     fn wait_too(&self, attempt: Attempt) {
         let Some(stack) = &self.stack else { return attempt.notification.fail(libc::EIO) };
         let Attempt { notification, subject, cookie, .. } = attempt;
-        let pending = self.wait(notification, subject);
+        let pending = self.wait(notification, subject, libc::EALREADY);
         stack.ask(Command::Wait { cookie, pending });
     }
 
-    /// Watches over a blocking call: its SO_SNDTIMEO and signals.
-    fn wait(&self, notification: Notification, subject: Subject) -> Pending {
-        let limit = send_timeout(&subject).map(|after| (Instant::now() + after, libc::EINPROGRESS));
+    /// Watches over a blocking call: signals, and its SO_SNDTIMEO, which ends in `late`.
+    fn wait(&self, notification: Notification, subject: Subject, late: i32) -> Pending {
+        let limit = send_timeout(&subject).map(|after| (Instant::now() + after, late));
         let pending = Pending::new(notification);
         self.waits.add(pending.clone(), subject.thread, limit);
         pending
@@ -249,7 +249,7 @@ impl Calls {
         };
         let (waiting, owed) = match nonblocking {
             true => (Vec::new(), Some(notification)),
-            false => (vec![self.wait(notification, subject)], None),
+            false => (vec![self.wait(notification, subject, libc::EINPROGRESS)], None),
         };
         let request = Connect { cookie, guest, v6, space, destination, bound, options, waiting, flow };
         stack.ask(Command::Connect(Box::new(request)));

@@ -150,10 +150,12 @@ impl Calls {
         match &self.stack {
             Some(stack) if live => stack.ask(Command::Set { cookie, option, asked: Some(notification) }),
             Some(_) => {
-                // The host checks the value, except where its socket would suffer (a user
-                // time-out kills a parked one) or may know less (congestion control).
+                // The host checks the value, except where its socket would suffer (time-outs end a
+                // parked one) or may know less (congestion control).
                 let checked = match (option.level, option.name) {
-                    (libc::IPPROTO_TCP, libc::TCP_CONGESTION | libc::TCP_USER_TIMEOUT) => Ok(()),
+                    (libc::IPPROTO_TCP, libc::TCP_CONGESTION | libc::TCP_SYNCNT | libc::TCP_USER_TIMEOUT) => {
+                        Ok(())
+                    }
                     _ => set_on_host(subject, &option),
                 };
                 answer(notification, checked.map(|()| self.keep(cookie, option)));
@@ -164,7 +166,9 @@ impl Calls {
 
     fn set_v6only(&self, cookie: Cookie, subject: &Subject, option: &StackOption) -> Result<(), i32> {
         let value: [u8; 4] = option.value.get(..4).and_then(|v| v.try_into().ok()).ok_or(libc::EINVAL)?;
-        if self.stack.is_none() {
+        // A socket that has a port says EINVAL, as does one of IPv4 its ENOPROTOOPT.
+        let has_port = sys::local_name(subject.fd()).is_ok_and(|name| name.is_some_and(|a| a.port() != 0));
+        if self.stack.is_none() || !subject.is_v6() || has_port {
             return set_on_host(subject, option);
         }
         let mut sockets = self.sockets.lock();

@@ -341,7 +341,7 @@ impl Machine {
                 return answer_all(&waiting, Err(libc::ECONNABORTED));
             }
         };
-        if !waiting.is_empty() {
+        if waiting.iter().any(Pending::is_open) {
             // A blocking connect(2) leaves its socket connected, not connecting: the next one
             // must say EISCONN.
             let _ = sys::connect(guest.as_fd(), space.again(v6));
@@ -364,13 +364,21 @@ impl Machine {
     /// Tells the guest that its connection failed.
     fn refuse(&mut self, request: Connect, errno: i32) {
         let Connect { cookie, guest, v6, waiting, flow, .. } = request;
-        let blocking = !waiting.is_empty();
+        let blocking = waiting.iter().any(Pending::is_open);
         // Known before the guest can see an event. A blocking call has its errno as answer, and
         // SO_ERROR is then 0, as natively.
         let state = if blocking { State::Idle } else { State::Failed { errno } };
-        self.sockets.lock().set(cookie, state);
-        let ended =
-            if blocking { sys::disconnect(guest.as_fd()) } else { self.closed.refuse(guest.as_fd(), v6) };
+        // Locked: the guest may ask for SO_ERROR as soon as it has its event, and half-way through
+        // there would be another error to come.
+        let mut sockets = self.sockets.lock();
+        sockets.set(cookie, state);
+        let ended = match blocking {
+            // tcp_disconnect() leaves ECONNRESET behind.
+            true => sys::disconnect(guest.as_fd())
+                .and_then(|()| sys::int_option(guest.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR).map(drop)),
+            false => self.closed.refuse(guest.as_fd(), v6),
+        };
+        drop(sockets);
         if let Err(error) = ended {
             debug!(%error, "cannot end a parked socket");
         }
