@@ -6,7 +6,17 @@ pub(crate) const MINIMUM: &[(&str, usize)] = &[("unit", 150), ("e2e-root", 75), 
 
 /// The tests that may be ignored: group, name, and the reason. An entry that no ignored test
 /// matches is an error too.
-pub(crate) const SKIPS: &[(&str, &str, &str)] = &[];
+pub(crate) const SKIPS: &[(&str, &str, &str)] = &[
+    ("unit", "filter::bpf::building_takes", "a measurement: prints, asserts nothing"),
+    ("unit", "a_round_trip_takes", "a measurement: prints, asserts nothing"),
+    ("unit", "a_guest_that_blocks_its_reader_is_answered_and_others_are_served", ROOT),
+    ("unit", "a_watch_that_is_held_can_be_stopped", ROOT),
+    ("e2e-root", "local::datagrams_to_a_refused_service", DATAGRAMS),
+    ("e2e-user", "local::datagrams_to_a_refused_service", DATAGRAMS),
+];
+
+const ROOT: &str = "needs root; the hostile end-to-end tests stall the real supervisor the same way";
+const DATAGRAMS: &str = "known gap: AF_UNIX datagrams are not judged (SECURITY.md)";
 
 /// The least number of tests for a group; checks such as `fmt` have none.
 pub(crate) fn minimum(group: &str) -> usize {

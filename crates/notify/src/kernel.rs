@@ -189,7 +189,7 @@ mod tests {
         features.yama_ptrace_scope = Some(3);
         let names: Vec<_> = features.missing().iter().map(|missing| missing.name).collect();
         assert!(names.contains(&"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"), "{names:?}");
-        assert!(names.contains(&"Landlock"), "{names:?}");
+        assert!(names.contains(&"Landlock ABI 4"), "{names:?}");
         assert!(names.contains(&"kernel.yama.ptrace_scope below 2"), "{names:?}");
     }
 }

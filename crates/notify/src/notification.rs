@@ -195,6 +195,17 @@ impl Notification {
         })
     }
 
+    /// Runs a call of our own that the guest could make wait, such as connect(2) on its non-blocking
+    /// socket, whose flags it may change at that moment. The same deadline and rules as for
+    /// [`read`](Self::read).
+    ///
+    /// # Errors
+    /// [`Fault`] if it took too long, the guest having been answered `EFAULT`, or if the guest's process
+    /// is barred.
+    pub fn guard<T>(&self, call: impl FnOnce() -> T) -> Result<T, Fault> {
+        self.shared.relief.guard(self.notif.id, self.tid(), || Ok(call()))
+    }
+
     /// The thread that waits.
     ///
     /// # Errors

@@ -62,6 +62,10 @@ impl GuestThread {
     /// `EBADF` if the guest has no such descriptor, `ESRCH` if the thread is gone, `EPERM` without ptrace
     /// rights, `EMFILE`.
     pub fn descriptor(&self, fd: TargetFd) -> io::Result<OwnedFd> {
+        // rustix takes a negative number for a mistake of ours and panics in debug builds.
+        if fd.0 < 0 {
+            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        }
         Ok(pidfd_getfd(&self.pidfd, fd.0, PidfdGetfdFlags::empty())?)
     }
 

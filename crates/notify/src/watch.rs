@@ -208,7 +208,11 @@ impl Shared {
             let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
             let ready = match poll(&mut fds, PollTimeout::ZERO) {
                 Ok(_) => fds[0].revents().unwrap_or(PollFlags::empty()),
-                Err(_) => continue,
+                Err(Errno::EINTR) => continue,
+                Err(error) => {
+                    error!(%error, "cannot look for notifications");
+                    return;
+                }
             };
             if !ready.contains(PollFlags::POLLIN) {
                 if ready.contains(PollFlags::POLLHUP) {

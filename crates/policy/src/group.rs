@@ -72,6 +72,16 @@ impl Groups {
         }
     }
 
+    /// Adds an address of the host's; `false` if it was known.
+    pub(crate) fn learn_host(&mut self, address: IpNet) -> bool {
+        if self.covers(Group::HostLocal, address) {
+            return false;
+        }
+        self.host_local.push(address);
+        self.host_local = IpNet::aggregate(&self.host_local);
+        true
+    }
+
     /// The group a single address belongs to. Groups may overlap (the host has link-local
     /// addresses of its own): the host comes first, so opening `link-local` does not open it.
     pub(crate) fn of(&self, address: IpNet) -> Option<Group> {

@@ -97,6 +97,16 @@ impl Policy {
         })
     }
 
+    /// Adds an address that turned out to be the host's after all: from now on it is protected as
+    /// the others are. Returns whether that is news; the guest's own addresses stay the guest's.
+    pub fn learn_host(&mut self, address: IpAddr) -> bool {
+        let address = host(address);
+        if self.guest.iter().any(|own| own.contains(&address)) {
+            return false;
+        }
+        self.groups.learn_host(address)
+    }
+
     /// The verdict for one flow. Total: every destination has one.
     #[must_use]
     pub fn judge(&self, to: &Destination) -> Decision<'_> {

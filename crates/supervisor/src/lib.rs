@@ -32,6 +32,7 @@ mod inherited;
 mod options;
 mod park;
 mod pending;
+mod routes;
 mod run;
 mod sockets;
 mod stack;

@@ -122,6 +122,48 @@ fn ipv6(name: i32) -> Side {
     }
 }
 
+/// Whether an option may be set by the supervisor on a socket that is not mediated: of AF_UNIX, or
+/// of a network namespace that the guest made.
+///
+/// It is performed in our address space, so a value that holds a pointer or a descriptor would
+/// give the guest ours (AF_XDP's XDP_UMEM_REG, iptables' tables, BPF programs). Only options known
+/// to hold none are let through.
+pub(crate) fn is_plain(level: i32, name: i32) -> bool {
+    const IPPROTO_RAW_FILTER: i32 = 1;
+    const PACKET_FANOUT_DATA: i32 = 22;
+    const PACKET_LAST: i32 = 24;
+    const SO_PASSRIGHTS: i32 = 83;
+    match level {
+        libc::SOL_SOCKET => {
+            !matches!(socket(name), Side::Refused(_))
+                || matches!(
+                    name,
+                    libc::SO_BINDTODEVICE
+                        | libc::SO_BINDTOIFINDEX
+                        | libc::SO_BROADCAST
+                        | libc::SO_MARK
+                        | libc::SO_PASSPIDFD
+                        | libc::SO_PASSSEC
+                        | libc::SO_PEEK_OFF
+                        | libc::SO_RCVBUFFORCE
+                        | libc::SO_RXQ_OVFL
+                        | libc::SO_SNDBUFFORCE
+                        | libc::SO_TIMESTAMPING
+                        | SO_PASSRIGHTS
+                )
+        }
+        libc::IPPROTO_TCP => !matches!(tcp(name), Side::Refused(_)),
+        // Below 64 are ip(7)'s and ipv6(7)'s own, all plain; from 64 on netfilter's.
+        libc::IPPROTO_IP => (0..64).contains(&name),
+        libc::IPPROTO_IPV6 => (0..64).contains(&name) || matches!(name, 66 | 67 | 70 | 72..=80),
+        libc::IPPROTO_UDP => matches!(name, 1 | 100..=104),
+        libc::IPPROTO_RAW | libc::IPPROTO_ICMPV6 => name == IPPROTO_RAW_FILTER,
+        libc::SOL_NETLINK => (1..=12).contains(&name),
+        libc::SOL_PACKET => (1..=PACKET_LAST).contains(&name) && name != PACKET_FANOUT_DATA,
+        _ => false,
+    }
+}
+
 /// Whether getsockopt(2) on a connected or connecting socket is the stack's to answer.
 pub(crate) fn read_from_stack(level: i32, name: i32) -> bool {
     match level {
@@ -152,6 +194,25 @@ mod tests {
         ] {
             assert!(matches!(side(level, name), Side::Refused(_)), "level {level} option {name}");
         }
+    }
+
+    #[test]
+    fn an_option_with_a_pointer_is_never_performed() {
+        const SOL_XDP: i32 = 283;
+        for (level, name) in [
+            (SOL_XDP, 4),
+            (libc::IPPROTO_IP, 64),
+            (libc::IPPROTO_IPV6, 64),
+            (libc::SOL_PACKET, 22),
+            (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER),
+            (libc::SOL_SOCKET, libc::SO_ATTACH_BPF),
+            (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_CBPF),
+            (libc::SOL_SOCKET, libc::SO_ATTACH_REUSEPORT_EBPF),
+            (libc::SOL_ALG, 1),
+        ] {
+            assert!(!is_plain(level, name), "level {level} option {name}");
+        }
+        assert!(is_plain(libc::SOL_NETLINK, 1) && is_plain(libc::SOL_SOCKET, libc::SO_PASSCRED));
     }
 
     #[test]

@@ -62,13 +62,11 @@ impl Lot {
         &mut self,
         guest: BorrowedFd<'_>,
         v6: bool,
-        nonblocking: bool,
         destination: SocketAddr,
     ) -> io::Result<Space> {
         let listener = self.listener(destination)?;
         let to = for_family(listener.into(), v6);
-        let started = if nonblocking { sys::connect(guest, to) } else { sys::start_connect(guest, to) };
-        match started {
+        match sys::start_connect(guest, to) {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
             Err(error) => return Err(error),
             // A listener that drops every SYN cannot have answered.
@@ -201,7 +199,7 @@ mod tests {
         for (v6, nonblocking) in [(false, true), (false, false), (true, true), (true, false)] {
             let g = guest(v6, nonblocking);
             let before = flags(&g);
-            let space = lot.park(g.as_fd(), v6, nonblocking, FAR).unwrap();
+            let space = lot.park(g.as_fd(), v6, FAR).unwrap();
             assert_eq!(events(&g), PollFlags::empty());
             let p = space.join().unwrap();
             assert_eq!(events(&g), PollFlags::POLLOUT);
@@ -222,14 +220,14 @@ mod tests {
         let mut lot = Lot::new();
         for v6 in [false, true] {
             let g = guest(v6, true);
-            lot.park(g.as_fd(), v6, true, FAR).unwrap();
+            lot.park(g.as_fd(), v6, FAR).unwrap();
             closed.refuse(g.as_fd(), v6).unwrap();
             assert!(events(&g).contains(PollFlags::POLLOUT | PollFlags::POLLERR | PollFlags::POLLHUP));
             sys::int_option(g.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR).unwrap();
             // As natively: the next connect(2) after a failed one reports that once.
-            let next = lot.park(g.as_fd(), v6, true, FAR);
+            let next = lot.park(g.as_fd(), v6, FAR);
             assert_eq!(next.unwrap_err().raw_os_error(), Some(libc::ECONNABORTED));
-            lot.park(g.as_fd(), v6, true, FAR).unwrap().join().unwrap();
+            lot.park(g.as_fd(), v6, FAR).unwrap().join().unwrap();
         }
     }
 
@@ -237,7 +235,7 @@ mod tests {
     fn joining_a_socket_that_is_gone_is_refused() {
         let mut lot = Lot::new();
         let g = guest(false, true);
-        let space = lot.park(g.as_fd(), false, true, FAR).unwrap();
+        let space = lot.park(g.as_fd(), false, FAR).unwrap();
         drop(g);
         assert_eq!(space.join().unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
     }
@@ -246,7 +244,7 @@ mod tests {
     fn nobody_else_gets_into_a_place() {
         let mut lot = Lot::new();
         let g = guest(false, true);
-        let space = lot.park(g.as_fd(), false, true, FAR).unwrap();
+        let space = lot.park(g.as_fd(), false, FAR).unwrap();
         let other = sys::tcp_socket().unwrap();
         let started = sys::connect(other.as_fd(), space.listener.into());
         assert_eq!(started.unwrap_err().raw_os_error(), Some(libc::EINPROGRESS));

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::Child;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use netshunt_backend::{Backend, Network};
 use netshunt_notify::{Features, Handler, Listener, Watch};
@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use crate::calls::{Calls, Gate};
 use crate::config::{Config, Counters, End, Outcome};
 use crate::park::Lot;
+use crate::routes::Routes;
 use crate::sockets::Sockets;
 use crate::stack::{Booting, Stack};
 use crate::waits::Waits;
@@ -96,11 +97,13 @@ impl Prepared {
         let held = guest::start(&command, &options)?;
         let (namespace, namespace_inode) =
             host::namespace().map_err(Error::system("look at the network namespace"))?;
+        let routes = Routes::new().map_err(Error::system("make a netlink socket"))?;
         held.release(|listener| {
             let stack = booting.map(Booting::finish).transpose()?;
             let calls = Arc::new(Calls {
                 features,
-                policy,
+                policy: RwLock::new(policy),
+                routes,
                 unix: Arc::new(Gate::new(unix, &features)),
                 sockets,
                 stack,
@@ -114,6 +117,7 @@ impl Prepared {
                 lot: Mutex::new(Lot::new()),
                 counts: Mutex::default(),
                 reported: Mutex::default(),
+                waiting: Arc::default(),
             });
             Service::start(listener, calls, wait)
         })

@@ -59,6 +59,8 @@ static TABLE: &[Rule] = &[
         When::OneOf { arg: 1, mask: TYPE, values: &[libc::SOCK_STREAM as u32] },
         is(2, &[0, libc::IPPROTO_TCP as u32]),
     ], Allow, "a TCP socket is harmless until connect, bind or listen, and those are mediated"),
+    rule("socketpair", &[is(0, &[libc::AF_UNIX as u32])], Allow, "carries no internet address"),
+    rule("socketpair", &[is_not(0, &[libc::AF_UNIX as u32])], Notify, "no other family is mediated: refused"),
     rule("socket", &[is_not(0, &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32])], Notify,
         "refused with the errno of a kernel that lacks the family"),
 
@@ -112,6 +114,8 @@ static TABLE: &[Rule] = &[
         "programs on sockets and control groups rewrite addresses; EPERM is an unprivileged process's answer"),
 
     // Ways to stop the supervisor from answering.
+    rule("prlimit64", &[is(0, &[0])], Allow, "the guest's own limits"),
+    rule("prlimit64", &[is_not(0, &[0])], Notify, "without descriptors the supervisor could not answer"),
     rule("prctl", &[is_not(0, &[libc::PR_SET_DUMPABLE as u32])], Allow, "does not concern us"),
     rule("prctl", &[is(0, &[libc::PR_SET_DUMPABLE as u32])], Notify,
         "a guest that is not dumpable cannot be read: success is answered and nothing done"),

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::pin;
-use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -94,11 +95,11 @@ impl Calls {
                 // Says 0 once after a non-blocking attempt, then EISCONN, as it should. The peer
                 // is P: no other place can be reached by this.
                 sys::peer_name(attempt.subject.fd()).and_then(|peer| {
-                    sys::connect(attempt.subject.fd(), peer.ok_or(libc_error(libc::EISCONN))?)
+                    sys::start_connect(attempt.subject.fd(), peer.ok_or(libc_error(libc::EISCONN))?)
                 })
             }
             State::Connecting { space, .. } if nonblocking => {
-                sys::connect(attempt.subject.fd(), space.again(v6))
+                sys::start_connect(attempt.subject.fd(), space.again(v6))
             }
             State::Connecting { .. } => {
                 drop(sockets);
@@ -139,16 +140,15 @@ impl Calls {
     }
 
     fn judge(&self, attempt: Attempt, since: Instant) {
-        let decision = self.policy.judge(&Destination::tcp(attempt.destination));
-        let rule = decision.rule.map(ToString::to_string);
+        let (verdict, rule) = self.verdict(attempt.destination);
         let asked = Asked {
             pid: attempt.subject.thread.process().unwrap_or(attempt.notification.tid().0),
             comm: attempt.subject.thread.comm(),
             destination: attempt.destination,
             since,
         };
-        let flow = Open::new(asked, decision.verdict, rule, self.flows.clone());
-        match decision.verdict {
+        let flow = Open::new(asked, verdict, rule, self.flows.clone());
+        match verdict {
             Verdict::Bypass => self.bypass(attempt, flow),
             Verdict::Deny(errno) => {
                 flow.close(Err(errno.raw()));
@@ -156,6 +156,22 @@ impl Calls {
             }
             Verdict::Stack => self.park(attempt, flow),
         }
+    }
+
+    /// The policy's verdict, and the rule that decided.
+    fn verdict(&self, destination: SocketAddr) -> (Verdict, Option<String>) {
+        let judge = || {
+            let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
+            let decision = policy.judge(&Destination::tcp(destination));
+            (decision.verdict, decision.rule.map(ToString::to_string))
+        };
+        let decided = judge();
+        if matches!(decided.0, Verdict::Deny(_)) || !self.routes.is_local(destination.ip()) {
+            return decided;
+        }
+        // It is the host's: did the policy know that?
+        let news = self.policy.write().unwrap_or_else(PoisonError::into_inner).learn_host(destination.ip());
+        if news { judge() } else { decided }
     }
 
     /// Connects the guest's own socket on the host.
@@ -178,7 +194,12 @@ impl Calls {
         }
         let to = for_family(destination, v6);
         if nonblocking {
-            let result = now(&self.runtime, shunt.connect(subject.fd(), to));
+            // Guarded: another thread of the guest may make the socket blocking at this moment.
+            let connecting = || now(&self.runtime, shunt.connect(subject.fd(), to));
+            let Ok(result) = notification.guard(connecting) else {
+                flow.close(Err(libc::EFAULT));
+                return notification.fail(libc::EFAULT);
+            };
             let result = result.unwrap_or_else(|| {
                 debug!(backend = shunt.name(), "a shunt made a non-blocking connect wait");
                 Err(libc_error(libc::EINPROGRESS))
@@ -227,12 +248,8 @@ impl Calls {
             let _ =
                 sys::set_option(guest.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &0i32.to_ne_bytes());
         }
-        let parked = self.lot.lock().unwrap_or_else(PoisonError::into_inner).park(
-            guest.as_fd(),
-            v6,
-            nonblocking,
-            destination,
-        );
+        let parked =
+            self.lot.lock().unwrap_or_else(PoisonError::into_inner).park(guest.as_fd(), v6, destination);
         let space = match parked {
             Ok(space) => space,
             Err(error) => {
@@ -286,7 +303,37 @@ impl Calls {
         notification: Notification,
         call: impl FnOnce() -> Result<(), i32> + Send + 'static,
     ) {
-        self.runtime.spawn_blocking(move || answer(notification, call()));
+        let slot = match Slot::take(&self.waiting) {
+            Some(slot) => slot,
+            None => return notification.fail(libc::EAGAIN),
+        };
+        self.runtime.spawn_blocking(move || {
+            let _slot = slot;
+            answer(notification, call());
+        });
+    }
+}
+
+/// How many calls may wait on threads of their own. Half of tokio's default, so that a guest which
+/// fills them keeps room for its bypassed connects.
+const WAITING: usize = 256;
+
+/// One of them.
+struct Slot(Arc<AtomicUsize>);
+
+impl Slot {
+    fn take(waiting: &Arc<AtomicUsize>) -> Option<Self> {
+        if waiting.fetch_add(1, Ordering::Relaxed) >= WAITING {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Slot(waiting.clone()))
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

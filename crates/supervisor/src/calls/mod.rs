@@ -10,7 +10,8 @@ mod unix;
 
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use netshunt_backend::Backend;
 use netshunt_notify::{Features, GuestThread, Handler, Notification};
@@ -18,6 +19,7 @@ use netshunt_policy::Policy;
 
 use crate::FlowSink;
 use crate::park::Lot;
+use crate::routes::Routes;
 use crate::sockets::{Cookie, Sockets};
 use crate::stack::{Reply, Stack};
 use crate::sys;
@@ -27,7 +29,8 @@ use crate::waits::Waits;
 #[derive(Debug)]
 pub(crate) struct Calls {
     pub(crate) features: Features,
-    pub(crate) policy: Policy,
+    pub(crate) policy: RwLock<Policy>,
+    pub(crate) routes: Routes,
     pub(crate) unix: Arc<Gate>,
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) stack: Option<Stack>,
@@ -43,6 +46,8 @@ pub(crate) struct Calls {
     pub(crate) lot: Mutex<Lot>,
     pub(crate) counts: Mutex<BTreeMap<&'static str, u64>>,
     pub(crate) reported: Mutex<HashSet<String>>,
+    /// Calls that wait on threads of their own.
+    pub(crate) waiting: Arc<AtomicUsize>,
 }
 
 pub(crate) use unix::Gate;
@@ -79,6 +84,11 @@ impl Subject {
     }
 }
 
+/// The families whose sockets stay within their network namespace.
+pub(crate) fn has_namespace(domain: i32) -> bool {
+    matches!(domain, libc::AF_INET | libc::AF_INET6 | libc::AF_NETLINK | libc::AF_PACKET)
+}
+
 /// The errno of a failed call of our own.
 pub(crate) fn errno(error: &std::io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
@@ -97,6 +107,10 @@ impl Calls {
         let domain = sys::int_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)?;
         if domain == libc::AF_UNIX {
             return Ok(Kind::Unix);
+        }
+        // Other families may know no network namespaces, and lead out from every one.
+        if !has_namespace(domain) {
+            return Ok(Kind::Other);
         }
         // By the socket, never by the caller: a child may carry one into a namespace of its own.
         if sys::cookie(fd, libc::SO_NETNS_COOKIE)? != self.namespace {

@@ -5,7 +5,7 @@ use tracing::debug;
 
 use super::names::write_sized;
 use super::{Calls, Kind, Subject, errno};
-use crate::options::{Side, StackOption, read_from_stack, side};
+use crate::options::{Side, StackOption, is_plain, read_from_stack, side};
 use crate::pending::answer;
 use crate::sockets::{Cookie, State};
 use crate::stack::{Command, Question};
@@ -92,13 +92,12 @@ impl Calls {
             Err(errno) => return notification.fail(errno),
         };
         match subject.kind {
-            Kind::Foreign | Kind::Unix => {
-                if option.name == libc::SO_ATTACH_FILTER && option.level == libc::SOL_SOCKET {
-                    // Its value holds a pointer into the guest.
-                    self.report("socket filters are not mediated", &notification);
-                    return notification.fail(libc::ENOPROTOOPT);
-                }
+            Kind::Foreign | Kind::Unix if is_plain(option.level, option.name) => {
                 answer(notification, set_on_host(&subject, &option));
+            }
+            Kind::Foreign | Kind::Unix => {
+                self.report_option(&option);
+                notification.fail(libc::ENOPROTOOPT);
             }
             Kind::Other => notification.fail(libc::ENOPROTOOPT),
             Kind::Tcp { .. } => self.set_tcp_option(notification, &subject, option),

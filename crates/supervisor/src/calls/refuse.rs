@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use netshunt_notify::Notification;
 use tracing::warn;
 
-use super::{Calls, errno};
+use super::{Calls, errno, has_namespace};
 use crate::options::StackOption;
 
 impl Calls {
@@ -23,6 +23,10 @@ impl Calls {
             // A network namespace that the guest did not make may lead out.
             libc::SYS_setns => self.fail(notification, "setns into a network namespace", libc::EPERM),
             libc::SYS_socket => self.socket(notification),
+            libc::SYS_socketpair => {
+                self.fail(notification, "socket pairs other than AF_UNIX", libc::EAFNOSUPPORT);
+            }
+            libc::SYS_prlimit64 => self.prlimit(notification),
             _ => {
                 let name = notification.call_name();
                 self.fail(notification, &format!("system call {name}"), libc::ENOSYS);
@@ -34,6 +38,8 @@ impl Calls {
     fn socket(&self, notification: Notification) {
         let own = notification.thread().and_then(|thread| thread.net_namespace());
         match own {
+            // What has no namespace leads out from each.
+            Ok(inode) if inode != self.namespace_inode && !has_namespace(notification.int_arg(0)) => {}
             // socket(2) carries no pointer, so nothing can be swapped under a continued call.
             Ok(inode) if inode != self.namespace_inode => return notification.proceed(),
             Ok(_) => {}
@@ -50,6 +56,15 @@ impl Calls {
             _ => ("sockets of this family", libc::EAFNOSUPPORT),
         };
         self.fail(notification, what, errno);
+    }
+
+    /// Limits of other processes, by their ids in a register: continued, but for the supervisor's.
+    fn prlimit(&self, notification: Notification) {
+        let target = format!("/proc/self/task/{}", notification.int_arg(0));
+        if std::path::Path::new(&target).exists() {
+            return self.fail(notification, "prlimit on the supervisor", libc::EPERM);
+        }
+        notification.proceed();
     }
 
     fn ioctl(&self, notification: Notification) {

@@ -60,10 +60,8 @@ impl Calls {
             Some(_) | None => return notification.fail(libc::EINVAL),
         };
         let gate = self.unix.clone();
-        self.runtime.spawn_blocking(move || {
-            let result = gate.connect(&notification, &subject, &name);
-            answer(notification, result);
-        });
+        let tid = notification.tid().0;
+        self.off_the_loop(notification, move || gate.connect(tid, &subject, &name));
     }
 
     /// bind(2) makes a name; no verdict, but what was made inside is remembered.
@@ -94,13 +92,13 @@ impl Gate {
 
     /// Connects to what the name leads to, if it may. Waits while the listener's queue is full, as
     /// connect(2) does.
-    fn connect(&self, notification: &Notification, subject: &Subject, name: &[u8]) -> Result<(), i32> {
+    fn connect(&self, tid: i32, subject: &Subject, name: &[u8]) -> Result<(), i32> {
         let target = self.target(subject, name)?;
-        self.judge(notification, &target)?;
+        self.judge(tid, &target)?;
         target.connect(subject).map_err(|e| errno(&e))
     }
 
-    fn judge(&self, notification: &Notification, target: &Target) -> Result<(), i32> {
+    fn judge(&self, tid: i32, target: &Target) -> Result<(), i32> {
         let verdict = {
             let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
             match target {
@@ -115,7 +113,7 @@ impl Gate {
         match verdict {
             UnixVerdict::Allow => Ok(()),
             UnixVerdict::Deny(why) => {
-                warn!(pid = notification.tid().0, socket = %target, why, "denied");
+                warn!(pid = tid, socket = %target, why, "denied");
                 Err(libc::ECONNREFUSED)
             }
         }
