@@ -312,10 +312,10 @@ fn a_decision_explains_itself() {
 
 #[test]
 fn an_address_that_turns_out_to_be_the_hosts_is_protected_from_then_on() {
-    let mut policy = policy("--bypass * --bypass 198.51.100.7:22", shunt());
-    assert_eq!(verdict(&policy, "198.51.100.7:80"), Verdict::Bypass);
-    assert!(policy.learn_host("198.51.100.7".parse().unwrap()));
-    assert!(matches!(verdict(&policy, "198.51.100.7:80"), Verdict::Deny(_)));
-    assert_eq!(verdict(&policy, "198.51.100.7:22"), Verdict::Bypass);
-    assert!(!policy.learn_host("198.51.100.7".parse().unwrap()), "known by now");
+    let mut policy = policy("--bypass * --bypass 203.0.113.9:22", shunt());
+    assert_eq!(verdict(&policy, "203.0.113.9:80"), Verdict::Bypass);
+    assert!(policy.learn_host("203.0.113.9".parse().unwrap()));
+    assert!(matches!(verdict(&policy, "203.0.113.9:80"), Verdict::Deny(_)));
+    assert_eq!(verdict(&policy, "203.0.113.9:22"), Verdict::Bypass);
+    assert!(!policy.learn_host("203.0.113.9".parse().unwrap()), "known by now");
 }
