@@ -31,15 +31,16 @@ impl fmt::Display for Role {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Largest IP packet of the link, in bytes (RFC 791; 1280 is the least for IPv6, RFC 8200).
-    pub mtu: u16,
+    /// Largest IP packet of the link, in bytes (RFC 791; 1280 is the least for IPv6, RFC 8200);
+    /// `None` for what suits the link best.
+    pub mtu: Option<u16>,
     /// Whether the link should offer IPv6.
     pub ipv6: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { mtu: 65520, ipv6: true }
+        Settings { mtu: None, ipv6: true }
     }
 }
 

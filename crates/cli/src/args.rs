@@ -132,7 +132,7 @@ pub(crate) struct NetArgs {
     #[arg(long, value_enum, value_name = "on|off", hide_possible_values = true)]
     pub(crate) ipv6: Option<Switch>,
 
-    /// Largest IP packet on the link, in bytes [default: 65520]
+    /// Largest IP packet on the link, in bytes [default: what suits the link]
     // 1280: the least for IPv6 (RFC 8200). 65520: the most a link carries.
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(1280..=65520))]
     pub(crate) mtu: Option<u16>,

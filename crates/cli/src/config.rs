@@ -40,7 +40,7 @@ pub(crate) struct Settings {
     pub(crate) ipv6: Switch,
     pub(crate) keep_caps: bool,
     pub(crate) lkl: Option<PathBuf>,
-    pub(crate) mtu: u16,
+    pub(crate) mtu: Option<u16>,
     pub(crate) net: String,
     pub(crate) stats: Option<PathBuf>,
     pub(crate) strict: bool,
@@ -168,8 +168,10 @@ fn merge(file: Layer, options: Layer) -> anyhow::Result<Settings> {
         .extract()
         // The file was checked by toml and the options by clap: only a variable can be wrong.
         .map_err(|error| anyhow!("{}: {}", variable(&error.path), error.kind))?;
-    if !(1280..=65520).contains(&settings.mtu) {
-        bail!("mtu {} is not in 1280..=65520", settings.mtu);
+    if let Some(mtu) = settings.mtu
+        && !(1280..=65520).contains(&mtu)
+    {
+        bail!("mtu {mtu} is not in 1280..=65520");
     }
     Ok(settings)
 }
@@ -263,7 +265,7 @@ mod tests {
     fn options_override_the_file_which_overrides_what_is_built_in() {
         let file = file("net = \"none\"\nmtu = 1500\nwait = true\n");
         let plan = Plan::of_net(&NetArgs { mtu: Some(9000), ..args(&file) }).unwrap();
-        assert_eq!((plan.settings.net.as_str(), plan.settings.mtu), ("none", 9000));
+        assert_eq!((plan.settings.net.as_str(), plan.settings.mtu), ("none", Some(9000)));
         assert!(plan.settings.wait);
         assert_eq!(plan.settings.ipv6, Switch::On);
     }

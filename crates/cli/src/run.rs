@@ -71,7 +71,7 @@ fn config(args: &RunArgs, plan: Plan) -> anyhow::Result<Config> {
     let Plan { settings, rules, unix } = plan;
     let composition = Composition::parse(&settings.net)?;
     if enabled!(Level::INFO) {
-        introduce(composition, settings.mtu);
+        introduce(composition);
     }
     let mut config = Config::new(args.command.clone());
     [config.link, config.shunt] = build(composition, &settings.backend())?;
@@ -87,9 +87,9 @@ fn config(args: &RunArgs, plan: Plan) -> anyhow::Result<Config> {
 }
 
 /// Says what is composed. The link's addresses are the supervisor's to say, who opens it.
-fn introduce(composition: Composition, mtu: u16) {
+fn introduce(composition: Composition) {
     let name = |one: Option<&Registration>| one.map_or("none", |one| one.name);
-    info!(link = name(composition.link), shunt = name(composition.shunt), mtu, "network");
+    info!(link = name(composition.link), shunt = name(composition.shunt), "network");
     // An error is the supervisor's to report.
     for missing in Features::detect().iter().flat_map(Features::missing) {
         info!(missing = missing.name, lost = missing.lost, "this kernel lacks a feature");

@@ -28,7 +28,7 @@ impl Slirp {
     /// [`Error::Open`] with [`Error::Mtu`](crate::Error::Mtu) as its source.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let network = plan::network(settings).map_err(|source| {
-            open_error("choose a size within that range; 65520 suits most, 1500 is Ethernet's", source)
+            open_error("choose a size within that range; or none, for what suits slirp", source)
         })?;
         Ok(Slirp { network })
     }

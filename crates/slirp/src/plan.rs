@@ -9,6 +9,10 @@ use crate::Error;
 
 /// libslirp's `IF_MTU_MAX`: larger values make `slirp_new` fail.
 pub(crate) const MTU_MAX: u16 = 65521;
+/// Three full segments just fit into libslirp's receive window, which is never above 65,535 bytes. With
+/// larger ones it announces the room it has regained so late that a single upload stalls for 200 ms at
+/// a time: measured at 65520, 2.2 Gbit/s, against 6.7 at a third of that.
+const MTU: u16 = 21880;
 /// The least MTU that every IPv4 host must be able to receive whole (RFC 791, section 3.2).
 const MTU_MIN: u16 = 576;
 /// The least MTU of an IPv6 link (RFC 8200, section 5).
@@ -35,6 +39,7 @@ const MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x6e, 0x73, 0x15];
 /// The network of a link with these settings.
 pub(crate) fn network(settings: &Settings) -> Result<Network, Error> {
     let Settings { mtu, ipv6, .. } = *settings;
+    let mtu = mtu.unwrap_or(MTU);
     let least = if ipv6 { MTU_MIN_V6 } else { MTU_MIN };
     if !(least..=MTU_MAX).contains(&mtu) {
         return Err(Error::Mtu { mtu, least });
@@ -76,7 +81,7 @@ mod tests {
 
     fn settings(mtu: u16, ipv6: bool) -> Settings {
         let mut settings = Settings::default();
-        (settings.mtu, settings.ipv6) = (mtu, ipv6);
+        (settings.mtu, settings.ipv6) = (Some(mtu), ipv6);
         settings
     }
 

@@ -53,15 +53,18 @@ fn a_fragmented_datagram_arrives_whole() {
     wire.introduce();
     let to = IpAddr::V4(GATEWAY);
     let (socket, port) = host_udp(to);
-    // The largest there is: even at this link's MTU a stack must cut it.
+    // The largest there is, which a stack must cut.
     let payload: Vec<u8> = (0..65_507_u32).map(|i| i as u8).collect();
     let whole = udp(wire.mac, to, 5000, port, &payload);
     let (header, data) = whole.split_at(34);
-    for (i, piece) in data.chunks(65_496).enumerate() {
-        let mut frame = [header, piece].concat();
-        let total = u16::try_from(20 + piece.len()).unwrap();
+    let piece = (usize::from(wire.link.network().mtu) - 20) / 8 * 8;
+    let pieces = data.chunks(piece).count();
+    for (i, bytes) in data.chunks(piece).enumerate() {
+        let mut frame = [header, bytes].concat();
+        let total = u16::try_from(20 + bytes.len()).unwrap();
         frame[16..18].copy_from_slice(&total.to_be_bytes());
-        let field: u16 = if i == 0 { 0x2000 } else { 65_496 / 8 };
+        let more = if i + 1 < pieces { 0x2000 } else { 0 };
+        let field = more | u16::try_from(i * piece / 8).unwrap();
         frame[20..22].copy_from_slice(&field.to_be_bytes());
         wire.send(&frame);
     }

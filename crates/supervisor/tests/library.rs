@@ -41,7 +41,7 @@ fn a_get_over_a_wire_that_drops_delays_and_reorders() {
 
 fn open_slirp() -> Box<dyn Link> {
     let mut settings = Settings::default();
-    settings.mtu = 1500;
+    settings.mtu = Some(1500);
     let slirp = Slirp::new(&settings).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(slirp.open()).unwrap()
