@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use netshunt_notify::Notification;
 use netshunt_policy::{Destination, Verdict};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use tracing::debug;
+use tracing::{Level, debug, enabled};
 
 use super::{Calls, Kind, Subject, errno};
 use crate::address::{Address, STORAGE, canonical, for_family};
@@ -111,6 +111,8 @@ impl Calls {
                 sockets.set(cookie, State::Idle);
                 drop(sockets);
                 let _ = sys::disconnect(attempt.subject.fd());
+                // The errno is told once: the host's own goes with it.
+                let _ = sys::int_option(attempt.subject.fd(), libc::SOL_SOCKET, libc::SO_ERROR);
                 attempt.notification.fail(errno);
                 return None;
             }
@@ -141,12 +143,15 @@ impl Calls {
 
     fn judge(&self, attempt: Attempt, since: Instant) {
         let (verdict, rule) = self.verdict(attempt.destination);
-        let asked = Asked {
-            pid: attempt.subject.thread.process().unwrap_or(attempt.notification.tid().0),
-            comm: attempt.subject.thread.comm(),
-            destination: attempt.destination,
-            since,
+        let tid = attempt.notification.tid().0;
+        // Reading /proc costs more than the rest of the call: only for somebody who is told.
+        let told = self.flows.is_some() || matches!(verdict, Verdict::Deny(_)) || enabled!(Level::DEBUG);
+        let thread = &attempt.subject.thread;
+        let (pid, comm) = match told {
+            true => (thread.process().unwrap_or(tid), thread.comm()),
+            false => (tid, String::new()),
         };
+        let asked = Asked { pid, comm, destination: attempt.destination, since };
         let flow = Open::new(asked, verdict, rule, self.flows.clone());
         match verdict {
             Verdict::Bypass => self.bypass(attempt, flow),
@@ -281,10 +286,16 @@ impl Calls {
             Ok(cookie) => cookie,
             Err(errno) => return notification.fail(errno),
         };
-        let known = self.sockets.lock().forget(cookie);
-        if known.is_some()
-            && let Some(stack) = &self.stack
-        {
+        let known = {
+            let mut sockets = self.sockets.lock();
+            // Its options stay with a socket; its address does not.
+            let known = sockets.find_mut(cookie).map(|entry| entry.bound = None).is_some();
+            if known {
+                sockets.set(cookie, State::Idle);
+            }
+            known
+        };
+        if known && let Some(stack) = &self.stack {
             stack.ask(Command::Drop { cookie });
         }
         answer(notification, sys::disconnect(subject.fd()).map_err(|e| errno(&e)));
