@@ -1,0 +1,105 @@
+//! Where connect(2) under netshunt may differ from connect(2) without it, and why a user can live
+//! with it. An entry that a run does not need fails its test.
+
+use netshunt_tests::Path;
+
+/// One difference.
+#[derive(Debug)]
+pub(crate) struct Allowed {
+    pub(crate) path: Path,
+    pub(crate) cases: &'static [&'static str],
+    /// Part of "FAMILY WAY: WHAT".
+    what: &'static str,
+    natively: &'static str,
+    ours: &'static str,
+    /// Depends on who is faster, so that a run need not show it.
+    pub(crate) sometimes: bool,
+    pub(crate) reason: &'static str,
+}
+
+impl Allowed {
+    pub(crate) fn concerns(&self, path: Path, case: &str) -> bool {
+        self.path == path && self.cases.contains(&case)
+    }
+
+    pub(crate) fn covers(&self, path: Path, case: &str, what: &str, natively: &str, ours: &str) -> bool {
+        self.concerns(path, case)
+            && what.contains(self.what)
+            && matches(self.natively, natively)
+            && matches(self.ours, ours)
+    }
+}
+
+/// A pattern with a `*` somewhere matches by what is around it.
+fn matches(pattern: &str, text: &str) -> bool {
+    match pattern.split_once('*') {
+        Some((start, end)) => text.starts_with(start) && text.ends_with(end),
+        None => pattern == text,
+    }
+}
+
+/// Every case whose connections fail.
+const FAILING: &[&str] = &["prohibited", "refused", "timed_out", "unreachable"];
+
+/// Those of them that a router ends.
+const NO_WAY: &[&str] = &["prohibited", "unreachable"];
+
+const NO_SECOND: &str =
+    "Natively the router's second message makes another error of the ended attempt: here none comes";
+const NOT_IPV6: &str =
+    "The stack's own connection is IPv4: its packets have neither a traffic class nor a hop limit";
+const NO_NAME: &str = "A failed attempt has no address any more: nothing is sent from it or arrives there";
+const HALF_WAY: &str = "The wake-up can be seen before the socket is marked as shut down; SO_ERROR, the event that \
+                        it failed and what follows are the same";
+const NO_ICMP: &str =
+    "libslirp keeps silent about a connection that an ICMP message ends: it times out instead";
+const TOO_SOON: &str =
+    "libslirp had not yet answered the guest when the reset came: to the stack it is a refusal";
+const QUEUEING: &str = "The guest's own socket queues nothing on a network: its priority is without effect";
+
+pub(crate) const ALLOWED: &[Allowed] = &[
+    on_stack(&["answered", "late"], "IPV6_TCLASS", "*", "E*", NOT_IPV6),
+    on_stack(&["answered", "late"], "IPV6_UNICAST_HOPS", "*", "E*", NOT_IPV6),
+    on_stack(&["answered", "late"], "SO_PRIORITY", "*", "*", QUEUEING),
+    on_stack(FAILING, "getsockname afterwards", "*, port some", "*, any, port 0", NO_NAME),
+    on_stack(&["late", "timed_out"], "getsockname dissolved", "*, port some", "*, any, port 0", NO_NAME),
+    now_and_then(FAILING, "events", "IN OUT RDHUP ERR HUP", "OUT ERR HUP", HALF_WAY),
+    now_and_then(FAILING, "events", "IN OUT RDHUP ERR HUP", "ERR", HALF_WAY),
+    now_and_then(FAILING, "events again", "IN OUT RDHUP ERR HUP", "none", HALF_WAY),
+    now_and_then(FAILING, "epoll-edge: events again", "none", "IN OUT RDHUP ERR HUP", HALF_WAY),
+    on_stack(NO_WAY, "", "E*", "ETIMEDOUT", NO_ICMP),
+    now_and_then(NO_WAY, "SO_ERROR", "E*", "0", NO_SECOND),
+    now_and_then(NO_WAY, "events", "*ERR HUP", "*HUP", NO_SECOND),
+    now_and_then(NO_WAY, "events of that", "ERR", "*ERR HUP", NO_SECOND),
+    now_and_then(NO_WAY, "and after that", "E*", "E*", NO_SECOND),
+    now_and_then(&["abrupt"], "", "*", "ECONNREFUSED", TOO_SOON),
+    Allowed {
+        path: Path::Bypass,
+        cases: &["answered"],
+        what: "SO_PRIORITY set before, then connected",
+        natively: "6 (4 bytes)",
+        ours: "4 (4 bytes)",
+        sometimes: false,
+        reason: "Of an explicit priority and the one that IP_TOS implies, the explicit one is kept",
+    },
+];
+
+const fn on_stack(
+    cases: &'static [&'static str],
+    what: &'static str,
+    natively: &'static str,
+    ours: &'static str,
+    reason: &'static str,
+) -> Allowed {
+    Allowed { path: Path::Stack, cases, what, natively, ours, sometimes: false, reason }
+}
+
+const fn now_and_then(
+    cases: &'static [&'static str],
+    what: &'static str,
+    natively: &'static str,
+    ours: &'static str,
+    reason: &'static str,
+) -> Allowed {
+    Allowed { path: Path::Stack, cases, what, natively, ours, sometimes: true, reason }
+}

@@ -1,0 +1,243 @@
+//! Killed at any moment, netshunt and its command leave nothing behind: no process, no socket, no
+//! address, no file.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use netshunt_tests::{FAR4, Running, World, until};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, mkfifo};
+
+const STACK_PORT: u16 = 7001;
+const BYPASS_PORT: u16 = 9001;
+const CLOSED_PORT: &str = "7999";
+const SILENT: &str = "203.0.113.1";
+
+/// Sockets that were closed may live on in the kernel for some retransmissions.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// In the environment of what may not be left over.
+const MARK: &str = "NETSHUNT_LEFTOVER";
+
+/// Lines of the log after which a run has shown all it can.
+const LINES: usize = 400;
+
+/// From the start into the middle of the traffic, in microseconds.
+const LONGEST: u64 = 500_000;
+
+#[derive(Clone, Copy, Debug)]
+enum Victim {
+    Guest,
+    Supervisor,
+}
+
+impl Victim {
+    fn kill(self, running: Running<'_>) {
+        let supervisor = running.pid();
+        let target = match self {
+            // Not yet born: the one that would start it, then.
+            Victim::Guest => child(supervisor).unwrap_or(supervisor),
+            Victim::Supervisor => supervisor,
+        };
+        // ESRCH: it has come to its end by itself.
+        let _ = kill(Pid::from_raw(target), Signal::SIGKILL);
+        // The end of netshunt. What is left of the command ends by itself, as its calls fail.
+        running.wait();
+    }
+}
+
+/// A world with an echo server, and what it looked like before netshunt ran in it.
+struct Scene {
+    world: World,
+    before: BTreeSet<String>,
+    program: String,
+    mark: String,
+    fifo: PathBuf,
+    private: PathBuf,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let world = World::new();
+        world.echo(&[STACK_PORT, BYPASS_PORT]);
+        let fifo = world.folder().join("log");
+        mkfifo(&fifo, Mode::from_bits_truncate(0o622)).expect("a folder of ours");
+        // Beyond the umask: netshunt may be another user's.
+        let everybody = fs::Permissions::from_mode;
+        fs::set_permissions(&fifo, everybody(0o622)).expect("ours");
+        let private = world.folder().join("private");
+        fs::create_dir(&private).expect("a folder of ours");
+        fs::set_permissions(&private, everybody(0o777)).expect("ours");
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let mark = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let program = world.folder().join("traffic.py");
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/programs/sockets/traffic.py");
+        fs::copy(source, &program).expect("a folder of ours");
+        fs::set_permissions(&program, everybody(0o755)).expect("ours");
+        let program = program.display().to_string();
+        let mut scene = Scene { world, before: BTreeSet::new(), program, mark, fifo, private };
+        assert!(until(PATIENCE, || scene.sockets().iter().all(|line| line.contains("LISTEN"))));
+        scene.before = scene.sight();
+        scene
+    }
+
+    fn start(&self, log: &str) -> Running<'_> {
+        let private = self.private.display().to_string();
+        let words = [
+            "python3".to_owned(),
+            self.program.clone(),
+            FAR4.to_string(),
+            STACK_PORT.to_string(),
+            BYPASS_PORT.to_string(),
+            CLOSED_PORT.to_owned(),
+            SILENT.to_owned(),
+        ];
+        let bypass = format!("--bypass={FAR4}:{BYPASS_PORT}/tcp");
+        self.world
+            .netshunt_with(["--net=slirp,host-bypass", &bypass, "--bypass=203.0.113.1:9001/tcp"])
+            .wrapper(["sh", "-c", "exec \"$@\" 2>\"$0\"", log])
+            .env("NETSHUNT_LOG", "trace")
+            .env(MARK, &self.mark)
+            .env("TMPDIR", &private)
+            .env("XDG_RUNTIME_DIR", &private)
+            .env("XDG_CACHE_HOME", &private)
+            .command(words)
+            .start()
+    }
+
+    /// Kills one of them as soon as `now` says so of a line of the log. Returns whether it did.
+    fn kill_at(&self, victim: Victim, mut now: impl FnMut(&str) -> bool) -> bool {
+        let running = self.start(&self.fifo.display().to_string());
+        let mut lines = BufReader::new(fs::File::open(&self.fifo).expect("ours")).lines();
+        let hit = lines.by_ref().take(LINES).map_while(Result::ok).any(|line| now(&line));
+        // A log that nobody reads would stop who writes it.
+        std::thread::spawn(move || lines.for_each(drop));
+        victim.kill(running);
+        hit
+    }
+
+    /// Kills one of them some time after the start.
+    fn kill_after(&self, victim: Victim, delay: Duration) {
+        let running = self.start("/dev/null");
+        until(delay, || false);
+        victim.kill(running);
+    }
+
+    /// What of ours there is to see in the world.
+    fn sight(&self) -> BTreeSet<String> {
+        let mut all = self.sockets();
+        // Not the link-local ones, which the kernel itself adds a little after the start.
+        all.extend(self.of_host(&["ip", "-o", "address", "show", "scope", "global"]));
+        all.extend(self.of_host(&["ip", "route"]));
+        for entry in fs::read_dir(&self.private).expect("ours").flatten() {
+            all.insert(format!("file {}", entry.path().display()));
+        }
+        all
+    }
+
+    fn sockets(&self) -> BTreeSet<String> {
+        let mut all = self.of_host(&["ss", "-Htan"]);
+        all.extend(self.of_host(&["ss", "-Hxa"]));
+        all.extend(lines(&self.world.far.path(), &["ss", "-Htan"]));
+        // The kernel's memory of a connection that has ended in order (RFC 9293, 3.6.1).
+        all.retain(|line| !line.starts_with("TIME-WAIT"));
+        all
+    }
+
+    /// Processes that netshunt or its command started, by their environment, and those in its network.
+    fn processes(&self) -> Vec<String> {
+        let mark = format!("{MARK}={}", self.mark);
+        let network = fs::metadata(self.world.host.path()).expect("it lives").ino();
+        let ours = |pid: &i32| {
+            let of = |name: &str| PathBuf::from(format!("/proc/{pid}/{name}"));
+            let environment = fs::read(of("environ")).unwrap_or_default();
+            environment.split(|&byte| byte == 0).any(|entry| entry == mark.as_bytes())
+                || fs::metadata(of("ns/net")).is_ok_and(|net| net.ino() == network)
+        };
+        let all = fs::read_dir("/proc").expect("/proc is mounted").flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        pids.filter(ours)
+            .map(|pid| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default())
+            .map(|line| format!("process {}", line.replace('\0', " ")))
+            .collect()
+    }
+
+    fn of_host(&self, words: &[&str]) -> BTreeSet<String> {
+        lines(&self.world.host.path(), words)
+    }
+
+    #[track_caller]
+    fn assert_clean(&self, when: &str) {
+        let mut left = Vec::new();
+        let clean = until(PATIENCE, || {
+            left = self.sight().difference(&self.before).cloned().collect();
+            left.extend(self.processes());
+            left.is_empty()
+        });
+        assert!(clean, "killed {when}: {left:#?}");
+    }
+}
+
+/// An event's name: its line without what differs from one time to the next.
+fn point(line: &str) -> Option<String> {
+    let words = line.strip_prefix("netshunt: ")?.split_whitespace();
+    let constant = |word: &&str| !word.contains('=') && !word.contains(|c: char| c.is_ascii_digit());
+    Some(words.take_while(constant).collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn killed_at_a_named_point_they_leave_nothing() {
+    let scene = Scene::new();
+    let mut points = BTreeSet::new();
+    scene.kill_at(Victim::Supervisor, |line| {
+        points.extend(point(line));
+        false
+    });
+    scene.assert_clean("after a complete look");
+    assert!(points.len() >= 3, "the log names the points: {points:?}");
+    let mut reached = 0;
+    for wanted in &points {
+        for victim in [Victim::Guest, Victim::Supervisor] {
+            reached += usize::from(scene.kill_at(victim, |line| point(line).as_ref() == Some(wanted)));
+            scene.assert_clean(&format!("{victim:?} at {wanted:?}"));
+        }
+    }
+    // Rare events need not come again.
+    assert!(reached * 10 >= points.len() * 2 * 8, "{reached} reached of twice {points:?}");
+    println!("{} points: {points:?}", points.len());
+}
+
+#[test]
+fn killed_at_a_random_moment_they_leave_nothing() {
+    let scene = Scene::new();
+    let times = if std::env::var_os("NETSHUNT_NIGHTLY").is_some() { 200 } else { 40 };
+    let chance = RandomState::new();
+    for turn in 0..times {
+        let delay = Duration::from_micros(chance.hash_one(turn) % LONGEST);
+        let victim = if turn % 2 == 0 { Victim::Guest } else { Victim::Supervisor };
+        scene.kill_after(victim, delay);
+        scene.assert_clean(&format!("{victim:?} after {delay:?}"));
+    }
+}
+
+fn lines(namespace: &str, words: &[&str]) -> BTreeSet<String> {
+    let output = Command::new("nsenter").arg(format!("--net={namespace}")).args(words).output();
+    let output = output.expect("util-linux has nsenter").stdout;
+    let text = String::from_utf8_lossy(&output).into_owned();
+    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// The command: netshunt's first child.
+fn child(parent: i32) -> Option<i32> {
+    let tasks = fs::read_dir(format!("/proc/{parent}/task")).ok()?.flatten();
+    let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    children.flat_map(|text| text.split_whitespace().next().and_then(|pid| pid.parse().ok())).next()
+}
