@@ -11,6 +11,7 @@ use landlock::{
 };
 use netshunt_notify::{Features, Listener, ListenerNumber, Program};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use tracing::debug;
 
 use crate::{Error, sys};
 
@@ -106,6 +107,7 @@ impl Held {
         };
         let served = match served {
             Some(Ok(served)) => {
+                debug!("releasing the command");
                 self.release.write_all(&[1]).map_err(Error::system("release the command"))?;
                 Some(Ok(served))
             }
@@ -144,6 +146,7 @@ impl Held {
         let word = |bytes: &[u8]| i32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let pid = Pid::from_raw(word(pid)).ok_or(io::ErrorKind::InvalidData)?;
         let child = pidfd_open(pid, PidfdFlags::empty())?;
+        debug!(pid = pid.as_raw_nonzero().get(), "the command's process is filtered");
         Listener::take(child.as_fd(), ListenerNumber(word(number)), &self.features).map(Some)
     }
 }

@@ -37,6 +37,7 @@ mod run;
 mod sockets;
 mod stack;
 mod sys;
+mod unix_diag;
 mod waits;
 
 pub use config::{Config, Counters, End, Outcome};

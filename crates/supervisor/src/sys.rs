@@ -283,6 +283,15 @@ pub(crate) fn unix_name(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     Ok(bytes[..(len as usize).min(bytes.len())].get(2..).unwrap_or_default().to_vec())
 }
 
+/// The `sun_path` of the socket that an AF_UNIX socket was connected to; empty if it had none.
+pub(crate) fn unix_peer(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut bytes = [0u8; address::STORAGE];
+    let mut len = bytes.len() as libc::socklen_t;
+    // SAFETY: getpeername(2) writes at most `len` bytes.
+    check(unsafe { libc::getpeername(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), &raw mut len) })?;
+    Ok(bytes[..(len as usize).min(bytes.len())].get(2..).unwrap_or_default().to_vec())
+}
+
 /// listen(2).
 pub(crate) fn listen(fd: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     // SAFETY: no pointers.

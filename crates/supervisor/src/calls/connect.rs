@@ -273,6 +273,7 @@ impl Calls {
             true => (Vec::new(), Some(notification)),
             false => (vec![self.wait(notification, subject, libc::EINPROGRESS)], None),
         };
+        debug!(dst = %destination, "parked");
         let request = Connect { cookie, guest, v6, space, destination, bound, options, waiting, flow };
         stack.ask(Command::Connect(Box::new(request)));
         if let Some(notification) = owed {

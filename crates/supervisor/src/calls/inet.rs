@@ -64,7 +64,11 @@ impl Calls {
             Err(errno) => return notification.fail(errno),
         };
         match subject.kind {
-            Kind::Foreign | Kind::Unix => {
+            Kind::Unix => {
+                let result = self.unix.listen(&subject, notification.int_arg(1));
+                answer(notification, result);
+            }
+            Kind::Foreign => {
                 let result = sys::listen(subject.fd(), notification.int_arg(1)).map_err(|e| errno(&e));
                 answer(notification, result);
             }

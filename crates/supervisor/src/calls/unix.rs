@@ -1,39 +1,60 @@
 //! AF_UNIX: connect(2) has a verdict of its own, as services behind path names are deputies that
 //! may reach the network, or start programs, for their callers.
 //!
+//! The verdict is on the socket: a guest can give its file another name (rename(2), link(2), a
+//! bind mount), so the name it was bound with counts as well, and a socket is a guest's own by its
+//! cookie, not by a name that may be an outsider's by now.
+//!
 //! The connect is performed by the supervisor on the very socket file that was judged: a continued
 //! call reads the path again, and the guest may have changed it. The listener then sees the
 //! supervisor's process in SO_PEERCRED.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use netshunt_notify::{Features, Notification};
 use netshunt_policy::{UnixName, UnixPolicy, UnixVerdict};
-use nix::sys::stat::{FileStat, Mode, fstat, umask};
+use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials};
+use nix::sys::stat::{FileStat, Mode, fstat, major, minor, umask};
 use tracing::warn;
 
 use super::connect::read_address;
 use super::{Calls, Subject, errno};
 use crate::address::Address;
 use crate::pending::answer;
+use crate::sockets::Cookie;
 use crate::sys;
+use crate::unix_diag::{self, Bound};
 
-/// The listening sockets that guests have bound.
+/// The sockets that guests have bound or made to listen.
 #[derive(Debug, Default)]
 struct Inside {
-    abstracts: HashSet<Vec<u8>>,
-    /// Device and inode of their socket files.
-    files: HashSet<(u64, u64)>,
+    cookies: HashSet<Cookie>,
+    order: VecDeque<Cookie>,
 }
 
-/// Names of sockets made inside that are remembered at most; the next bind(2) is refused.
+/// Sockets made inside that are remembered at most; the oldest is forgotten, and then refused as
+/// an outsider's would be.
 const MOST: usize = 65_536;
+
+impl Inside {
+    fn insert(&mut self, cookie: Cookie) {
+        if !self.cookies.insert(cookie) {
+            return;
+        }
+        self.order.push_back(cookie);
+        if self.order.len() > MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.cookies.remove(&oldest);
+        }
+    }
+}
 
 /// Judges and performs calls on AF_UNIX sockets. Looking up a guest's path may wait for as long as
 /// a file system of its own pleases (FUSE), so that is done on threads that may.
@@ -43,6 +64,17 @@ pub(crate) struct Gate {
     inside: Mutex<Inside>,
     /// Whether Landlock refuses a guest's own TCP bind and connect (ABI 4, Linux 6.7).
     landlock: bool,
+}
+
+/// Why a connect may be performed, which says what is left to check afterwards.
+#[derive(Debug)]
+enum Admitted {
+    /// Whatever it reaches.
+    Anything,
+    /// The guests' own socket.
+    Inside(Cookie),
+    /// An outsider's, by its names.
+    Outside,
 }
 
 /// What a name leads to.
@@ -77,7 +109,13 @@ impl Calls {
         match name.first() {
             // A continued bind can only be diverted to another name, or to an internet socket,
             // which Landlock stops. The file then has the guest's owner and mode without our help.
-            Some(1..) if gate.policy != UnixPolicy::Inside && gate.landlock => notification.proceed(),
+            Some(1..) if gate.policy != UnixPolicy::Inside && gate.landlock => {
+                match gate.unbound(&subject) {
+                    Ok(unbound) => gate.remember(unbound),
+                    Err(errno) => return notification.fail(errno),
+                }
+                notification.proceed();
+            }
             Some(1..) => self.off_the_loop(notification, move || gate.bind_file(&subject, &name)),
             None | Some(0) => answer(notification, gate.bind_abstract(&subject, &address)),
         }
@@ -94,29 +132,134 @@ impl Gate {
     /// connect(2) does.
     fn connect(&self, tid: i32, subject: &Subject, name: &[u8]) -> Result<(), i32> {
         let target = self.target(subject, name)?;
-        self.judge(tid, &target)?;
-        target.connect(subject).map_err(|e| errno(&e))
+        let refused = |why: &'static str| {
+            warn!(pid = tid, socket = %target, why, "denied");
+            libc::ECONNREFUSED
+        };
+        let admitted = self.judge(subject, &target).map_err(refused)?;
+        target.connect(subject).map_err(|e| errno(&e))?;
+        self.check(subject, &target, &admitted).map_err(|why| {
+            dissolve(subject);
+            refused(why)
+        })
     }
 
-    fn judge(&self, tid: i32, target: &Target) -> Result<(), i32> {
-        let verdict = {
-            let inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-            match target {
-                Target::Abstract(name) => {
-                    self.policy.judge(UnixName::Abstract(name), inside.abstracts.contains(name))
-                }
-                Target::File { path, stat, .. } => self
-                    .policy
-                    .judge(UnixName::Path(path), inside.files.contains(&(stat.st_dev, stat.st_ino))),
-            }
-        };
-        match verdict {
+    /// Looks sockets up only where that can change the verdict.
+    fn judge(&self, subject: &Subject, target: &Target) -> Result<Admitted, &'static str> {
+        if self.policy == UnixPolicy::Allow {
+            return Ok(Admitted::Anything);
+        }
+        let verdict = |name: UnixName<'_>| match self.policy.judge(name, false) {
             UnixVerdict::Allow => Ok(()),
-            UnixVerdict::Deny(why) => {
-                warn!(pid = tid, socket = %target, why, "denied");
-                Err(libc::ECONNREFUSED)
+            UnixVerdict::Deny(why) => Err(why),
+        };
+        let by_name = match target {
+            // Such names belong to a network namespace; one that a guest made has no outsiders.
+            Target::Abstract(_) if is_foreign(subject) => return Ok(Admitted::Anything),
+            Target::Abstract(name) => verdict(UnixName::Abstract(name)),
+            Target::File { path, .. } => verdict(UnixName::Path(path)),
+        };
+        if by_name.is_err() && self.lock().cookies.is_empty() {
+            return by_name.map(|()| Admitted::Outside);
+        }
+        let (found, certain) = target.sockets(subject).map_err(|error| {
+            warn!(%error, "cannot look up sockets (unix_diag)");
+            "its socket could not be looked up"
+        })?;
+        {
+            let inside = self.lock();
+            let mut cookies = found.iter().map(|bound| Cookie(bound.cookie));
+            if let (true, Some(first)) = (certain, cookies.next())
+                && inside.cookies.contains(&first)
+                && cookies.all(|cookie| inside.cookies.contains(&cookie))
+            {
+                return Ok(Admitted::Inside(first));
             }
         }
+        by_name?;
+        // A file without a socket here: nobody serves it, or a process in another network namespace
+        // does, as whatever it is. Only who named the path himself may know.
+        if found.is_empty() && matches!(target, Target::File { .. }) && !self.names_paths() {
+            return Err("no socket of this network namespace is bound to it");
+        }
+        found.iter().try_for_each(|bound| self.judge_bound(target, &bound.name))?;
+        Ok(Admitted::Outside)
+    }
+
+    fn names_paths(&self) -> bool {
+        matches!(self.policy, UnixPolicy::Paths(_))
+    }
+
+    /// Judges the name a socket file was bound with.
+    fn judge_bound(&self, target: &Target, name: &[u8]) -> Result<(), &'static str> {
+        let Target::File { path, .. } = target else { return Ok(()) };
+        let name = Path::new(OsStr::from_bytes(name));
+        if name.is_absolute() {
+            return match self.policy.judge(UnixName::Path(name), false) {
+                UnixVerdict::Allow => Ok(()),
+                UnixVerdict::Deny(why) => Err(why),
+            };
+        }
+        // Relative to a folder that nobody knows any more. What remains: under its old last name,
+        // in another folder, it is judged by that folder.
+        let name: PathBuf = name.components().filter(|part| *part != Component::CurDir).collect();
+        if path.ends_with(&name) { Ok(()) } else { Err("bound under another name, a relative one") }
+    }
+
+    /// Whether what was connected is what was judged: an abstract name can change hands, and a
+    /// lookup cannot see every socket. What remains: until this has answered, the listener could
+    /// accept, and another thread of the guest send on, the connection.
+    fn check(&self, subject: &Subject, target: &Target, admitted: &Admitted) -> Result<(), &'static str> {
+        let changed = "its name changed hands";
+        match (target, admitted) {
+            // A file's socket stays the same while we hold the file.
+            (_, Admitted::Anything) | (Target::File { .. }, Admitted::Inside(_)) => Ok(()),
+            (Target::File { .. }, Admitted::Outside) => {
+                let name = sys::unix_peer(subject.fd()).map_err(|_| changed)?;
+                self.judge_bound(target, name.strip_suffix(&[0]).unwrap_or(&name))
+            }
+            (Target::Abstract(_), Admitted::Outside) => Err(changed),
+            (Target::Abstract(_), Admitted::Inside(judged)) => {
+                let kind = sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_TYPE);
+                let same = if kind.is_ok_and(|kind| kind == libc::SOCK_DGRAM) {
+                    // No two have a name at a time: if it has it now, it had it all the time.
+                    let (found, _) = target.sockets(subject).map_err(|_| changed)?;
+                    found.iter().any(|bound| bound.cookie == judged.0)
+                } else {
+                    // Every listen(2) of a guest is performed by this process, and unix(7) says
+                    // who did that; the name itself may be gone again by now.
+                    getsockopt(&subject.fd(), PeerCredentials)
+                        .is_ok_and(|peer| u32::try_from(peer.pid()) == Ok(std::process::id()))
+                };
+                if same { Ok(()) } else { Err(changed) }
+            }
+        }
+    }
+
+    /// listen(2) on a guest's AF_UNIX socket. One that listened before came from outside.
+    pub(super) fn listen(&self, subject: &Subject, backlog: i32) -> Result<(), i32> {
+        let listens = sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_ACCEPTCONN);
+        sys::listen(subject.fd(), backlog).map_err(|e| errno(&e))?;
+        let fresh = listens.is_ok_and(|listens| listens == 0);
+        self.remember(fresh.then(|| subject.cookie()).transpose()?);
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        // Nothing panics half-way through a change.
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, cookie: Option<Cookie>) {
+        if let Some(cookie) = cookie {
+            self.lock().insert(cookie);
+        }
+    }
+
+    /// The socket's cookie if it has no name yet: one that has, an outsider may have bound.
+    fn unbound(&self, subject: &Subject) -> Result<Option<Cookie>, i32> {
+        let name = sys::unix_name(subject.fd()).map_err(|e| errno(&e))?;
+        if name.is_empty() { subject.cookie().map(Some) } else { Ok(None) }
     }
 
     /// Finds the socket file a name leads to, as the guest's thread would.
@@ -154,15 +297,9 @@ impl Gate {
     }
 
     fn bind_abstract(&self, subject: &Subject, address: &[u8]) -> Result<(), i32> {
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        if inside.abstracts.len() >= MOST {
-            return Err(libc::ENOBUFS);
-        }
+        let unbound = self.unbound(subject)?;
         sys::bind_raw(subject.fd(), address).map_err(|e| errno(&e))?;
-        let name = sys::unix_name(subject.fd()).map_err(|e| errno(&e))?;
-        if let Some((0, name)) = name.split_first() {
-            inside.abstracts.insert(name.to_vec());
-        }
+        self.remember(unbound);
         Ok(())
     }
 
@@ -181,15 +318,12 @@ impl Gate {
         let mask = guest_umask(subject).map_err(|e| errno(&e))?;
         // The umask is per process unless a thread takes its own, as this one does, for good.
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).map_err(|e| e as i32)?;
+        let unbound = self.unbound(subject)?;
         let before = umask(mask);
         let bound = sys::bind_raw(subject.fd(), &unix_address(&made)?);
         umask(before);
         bound.map_err(|e| errno(&e))?;
-        let stat = nix::sys::stat::lstat(&made).map_err(|e| e as i32)?;
-        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        if inside.files.len() < MOST {
-            inside.files.insert((stat.st_dev, stat.st_ino));
-        }
+        self.remember(unbound);
         Ok(())
     }
 }
@@ -204,6 +338,38 @@ impl Target {
         };
         sys::connect_raw(subject.fd.as_fd(), &address)
     }
+
+    /// The sockets that it may be, and whether it is certain that it is among them. Where a file's
+    /// device cannot be compared, these are all whose inode has that number.
+    fn sockets(&self, subject: &Subject) -> io::Result<(Vec<Bound>, bool)> {
+        let (file, stat) = match self {
+            Target::Abstract(name) => {
+                let kind = sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_TYPE)?;
+                let name = [&[0], name.as_slice()].concat();
+                return Ok((unix_diag::find(|b| b.kind == kind && b.name == name)?, true));
+            }
+            Target::File { file, stat, .. } => (file, stat),
+        };
+        // `ino`, since Linux 5.14, is the number that the kernel tells of sockets.
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
+        let field = |key: &str| info.lines().find_map(|l| l.strip_prefix(key)).map(str::trim);
+        let inode = field("ino:").and_then(|i| i.parse().ok()).unwrap_or(stat.st_ino);
+        let mut found = unix_diag::find(|b| b.file.is_some_and(|f| f.inode == inode as u32))?;
+        let on = |bound: &Bound, device| bound.file.is_some_and(|f| f.device == device);
+        let shown = unix_diag::device(major(stat.st_dev), minor(stat.st_dev));
+        if found.is_empty() || found.iter().any(|bound| on(bound, shown)) {
+            found.retain(|bound| on(bound, shown));
+            return Ok((found, true));
+        }
+        // btrfs and overlayfs show devices of their own making; mountinfo has the real one.
+        let mount = field("mnt_id:").unwrap_or_default();
+        let tables = [subject.thread.proc_path("mountinfo"), PathBuf::from("/proc/self/mountinfo")];
+        let Some(device) = tables.iter().find_map(|table| mounted(table, mount)) else {
+            return Ok((found, false));
+        };
+        found.retain(|bound| on(bound, device));
+        Ok((found, true))
+    }
 }
 
 impl std::fmt::Display for Target {
@@ -213,6 +379,30 @@ impl std::fmt::Display for Target {
             Target::File { path, .. } => write!(f, "{}", path.display()),
         }
     }
+}
+
+/// The device of the file system on `mount`, by a proc_pid_mountinfo(5).
+fn mounted(table: &Path, mount: &str) -> Option<u32> {
+    let table = std::fs::read(table).ok()?;
+    let mut lines = table.split(|b| *b == b'\n').map(|l| l.split(|b| *b == b' '));
+    let mut line = lines.find_map(|mut l| (l.next()? == mount.as_bytes()).then_some(l))?;
+    let (major, minor) = std::str::from_utf8(line.nth(1)?).ok()?.split_once(':')?;
+    Some(unix_diag::device(major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Whether the socket is of a network namespace that is not ours. SO_NETNS_COOKIE: Linux 5.14.
+fn is_foreign(subject: &Subject) -> bool {
+    let own = std::os::unix::net::UnixDatagram::unbound()
+        .and_then(|own| sys::cookie(own.as_fd(), libc::SO_NETNS_COOKIE));
+    let its = sys::cookie(subject.fd(), libc::SO_NETNS_COOKIE);
+    matches!((own, its), (Ok(own), Ok(its)) if own != its)
+}
+
+/// Ends a connection that should not have been: a datagram socket can connect again, a stream
+/// is of no more use.
+fn dissolve(subject: &Subject) {
+    let _ = sys::disconnect(subject.fd());
+    let _ = shutdown(subject.fd().as_raw_fd(), Shutdown::Both);
 }
 
 /// The path in a `sun_path`, which may or may not end with a zero byte.

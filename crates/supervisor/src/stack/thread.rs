@@ -348,6 +348,7 @@ impl Machine {
         }
         flow.close(Ok(()));
         answer_all(&waiting, Ok(()));
+        debug!(dst = %destination, "joined");
         let relay = Relay::new(p, stack);
         let names = (local, destination);
         self.connections.insert(id, Connection::Open { cookie, relay, stack, names, queued: false });
@@ -379,6 +380,7 @@ impl Machine {
             false => self.closed.refuse(guest.as_fd(), v6),
         };
         drop(sockets);
+        debug!(errno, "refused");
         if let Err(error) = ended {
             debug!(%error, "cannot end a parked socket");
         }
