@@ -68,15 +68,17 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Connects `socket`, a duplicate of the guest's own, on the host: its open file description
     /// is shared with the guest, so its status flags must not be changed.
     ///
-    /// On a non-blocking socket the first poll completes with what connect(2) returned, usually
-    /// `EINPROGRESS`. On a blocking one the future waits as connect(2) would, `SO_SNDTIMEO`
+    /// `blocking` is what the caller found the socket to be; the guest may change it at any moment,
+    /// so it must not be asked again. Without it the first poll completes with what connect(2)
+    /// returned, usually `EINPROGRESS`; the caller bears that the guest makes it wait after all.
+    /// With it the future never blocks its thread, and waits as connect(2) would, `SO_SNDTIMEO`
     /// included; dropping it interrupts the wait and leaves the socket as a signal would.
     /// Calls for different sockets may run at the same time.
     ///
     /// # Errors
     /// The errno of connect(2); `EOPNOTSUPP` by default.
-    async fn connect(&self, socket: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()> {
-        let _ = (socket, to);
+    async fn connect(&self, socket: BorrowedFd<'_>, to: SocketAddr, blocking: bool) -> io::Result<()> {
+        let _ = (socket, to, blocking);
         Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP))
     }
 }

@@ -25,7 +25,6 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use netshunt_backend::{Backend, Error, Registration, Role, Settings, async_trait, inventory};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 pub use sys::connect;
 
@@ -58,9 +57,8 @@ impl Backend for HostBypass {
         Role::Shunt
     }
 
-    async fn connect(&self, socket: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()> {
-        let flags = fcntl(socket, FcntlArg::F_GETFL)?;
-        if flags & OFlag::O_NONBLOCK.bits() != 0 {
+    async fn connect(&self, socket: BorrowedFd<'_>, to: SocketAddr, blocking: bool) -> io::Result<()> {
+        if !blocking {
             return connect(socket, to);
         }
         blocking::connect(socket.try_clone_to_owned()?, to).await

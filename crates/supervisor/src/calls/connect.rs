@@ -200,7 +200,7 @@ impl Calls {
         let to = for_family(destination, v6);
         if nonblocking {
             // Guarded: another thread of the guest may make the socket blocking at this moment.
-            let connecting = || now(&self.runtime, shunt.connect(subject.fd(), to));
+            let connecting = || now(&self.runtime, shunt.connect(subject.fd(), to, false));
             let Ok(result) = notification.guard(connecting) else {
                 flow.close(Err(libc::EFAULT));
                 return notification.fail(libc::EFAULT);
@@ -217,7 +217,7 @@ impl Calls {
         self.runtime.spawn(async move {
             let Subject { fd, thread, .. } = subject;
             let connected = {
-                let connecting = pin!(shunt.connect(fd.as_fd(), to));
+                let connecting = pin!(shunt.connect(fd.as_fd(), to, true));
                 tokio::select! {
                     result = connecting => Some(result.map_err(|e| errno(&e))),
                     () = signalled(&thread, &pending) => None,
