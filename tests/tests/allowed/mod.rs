@@ -66,6 +66,7 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     now_and_then(FAILING, "events", "IN OUT RDHUP ERR HUP", "OUT ERR HUP", HALF_WAY),
     now_and_then(FAILING, "events", "IN OUT RDHUP ERR HUP", "ERR", HALF_WAY),
     now_and_then(FAILING, "events again", "IN OUT RDHUP ERR HUP", "none", HALF_WAY),
+    now_and_then(FAILING, "select: events again", "IN OUT", "none", HALF_WAY),
     now_and_then(FAILING, "epoll-edge: events again", "none", "IN OUT RDHUP ERR HUP", HALF_WAY),
     on_stack(NO_WAY, "", "E*", "ETIMEDOUT", NO_ICMP),
     now_and_then(NO_WAY, "SO_ERROR", "E*", "0", NO_SECOND),
