@@ -102,5 +102,5 @@ const fn now_and_then(
     ours: &'static str,
     reason: &'static str,
 ) -> Allowed {
-    Allowed { path: Path::Stack, cases, what, natively, ours, sometimes: true, reason }
+    Allowed { sometimes: true, ..on_stack(cases, what, natively, ours, reason) }
 }
