@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
 
 use crate::{Error, Link};
 
@@ -36,11 +37,24 @@ pub struct Settings {
     pub mtu: Option<u16>,
     /// Whether the link should offer IPv6.
     pub ipv6: bool,
+    /// What the configuration says for single backends: their tables, by their names.
+    pub backends: toml::Table,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { mtu: None, ipv6: true }
+        Settings { mtu: None, ipv6: true, backends: toml::Table::new() }
+    }
+}
+
+impl Settings {
+    /// What the configuration says for the backend `name` alone; the default when it says nothing.
+    ///
+    /// # Errors
+    /// [`Error::Options`]: `T` does not know a key, or wants another value.
+    pub fn of<T: DeserializeOwned + Default>(&self, name: &'static str) -> Result<T, Error> {
+        let Some(table) = self.backends.get(name) else { return Ok(T::default()) };
+        table.clone().try_into().map_err(|source| Error::Options { name, source })
     }
 }
 

@@ -67,11 +67,12 @@ mod tests {
         Err(Error::NotALink { name: "test" })
     }
 
-    static TIN: Registration = Registration { name: "tin", role: Role::Link, summary: "", build: nothing };
+    static TIN: Registration =
+        Registration { name: "tin", role: Role::Link, auto: None, summary: "", build: nothing };
     static COPPER: Registration =
-        Registration { name: "copper", role: Role::Link, summary: "", build: nothing };
+        Registration { name: "copper", role: Role::Link, auto: None, summary: "", build: nothing };
     static SHORTCUT: Registration =
-        Registration { name: "shortcut", role: Role::Shunt, summary: "", build: nothing };
+        Registration { name: "shortcut", role: Role::Shunt, auto: None, summary: "", build: nothing };
 
     fn parse(spec: &str) -> Result<(Option<&str>, Option<&str>), String> {
         Composition::from_registered(spec, &[&COPPER, &SHORTCUT, &TIN])

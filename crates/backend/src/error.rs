@@ -8,6 +8,12 @@ use crate::Role;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// `--net=auto` found no link that works.
+    #[error("--net=auto: no link works here{reasons}")]
+    Auto {
+        /// A line for each link that was tried.
+        reasons: String,
+    },
     /// A link's peer went away.
     #[error("link {name} is dead: {reason}")]
     Dead {
@@ -52,6 +58,14 @@ pub enum Error {
         /// What the system said.
         #[source]
         source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The backend's own table of the configuration is wrong.
+    #[error("[{name}] of the configuration: {}", source.message())]
+    Options {
+        /// The backend.
+        name: &'static str,
+        /// What is wrong, and what would be right.
+        source: toml::de::Error,
     },
     /// No such backend.
     #[error("--net={spec}: there is no backend `{name}`; this program has {registered}")]

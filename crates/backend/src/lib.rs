@@ -3,7 +3,8 @@
 //!
 //! A backend has one of two roles. A *link* ([`Role::Link`]) carries the frames of the in-process
 //! TCP/IP stack to the outside: slirp, passt. A *shunt* ([`Role::Shunt`]) connects a guest's own
-//! socket on the host kernel, past the stack: host-bypass. `--net=` names at most one of each.
+//! socket on the host kernel, past the stack: host-bypass. `--net=` names at most one of each; the link
+//! `auto`, which this crate registers, is the first of the others that works.
 //!
 //! This crate does no I/O and decides nothing about destinations (that is `netshunt-policy`).
 //!
@@ -17,6 +18,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod auto;
 mod backend;
 mod compose;
 mod error;
@@ -28,5 +30,5 @@ pub use backend::{Backend, Role, Settings};
 pub use compose::Composition;
 pub use error::Error;
 pub use inventory;
-pub use link::{Link, Network, PollFd, Sent, V4, V6};
+pub use link::{Link, Network, PollFd, Sent, Turned, V4, V6};
 pub use registry::Registration;

@@ -48,6 +48,17 @@ pub struct Network {
     pub trusted: bool,
 }
 
+/// What became of a link in one turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Turned {
+    /// It goes on.
+    Alive,
+    /// Its far side was replaced and has forgotten every connection: whoever holds one resets it.
+    /// New ones work.
+    Renewed,
+}
+
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -82,6 +93,6 @@ pub trait Link: Send + fmt::Debug {
     /// [`interests`](Link::interests) appended, with `revents` filled in.
     ///
     /// # Errors
-    /// The link is dead: its last words. The stack then behaves as on a dead network.
-    fn turn(&mut self, now: Instant, fds: &[PollFd]) -> Result<(), crate::Error>;
+    /// The link is dead for good: its last words. The stack then behaves as on a dead network.
+    fn turn(&mut self, now: Instant, fds: &[PollFd]) -> Result<Turned, crate::Error>;
 }

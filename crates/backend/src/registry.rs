@@ -14,6 +14,9 @@ pub struct Registration {
     pub name: &'static str,
     /// What it is for.
     pub role: Role,
+    /// A link's place in the order in which `--net=auto` tries them, lowest first; `None` for one that
+    /// must be named. Say it only of a link whose [`open`](Backend::open) finds out whether it works.
+    pub auto: Option<u8>,
     /// One line for `netshunt backends`.
     pub summary: &'static str,
     /// Builds it. Does no I/O that could leave something behind.

@@ -13,7 +13,7 @@
 //! use netshunt_backend::registry;
 //! use netshunt_bypass as _; // links the backend into this program
 //!
-//! assert_eq!(registry::names(), ["host-bypass"]);
+//! assert_eq!(registry::names(), ["auto", "host-bypass"]);
 //! ```
 #![deny(unsafe_code)]
 
@@ -32,6 +32,7 @@ inventory::submit! {
     Registration {
         name: "host-bypass",
         role: Role::Shunt,
+        auto: None,
         summary: "connects the sockets a policy allows straight on the host kernel, at native speed",
         build: HostBypass::boxed,
     }

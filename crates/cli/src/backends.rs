@@ -10,7 +10,7 @@ use crate::status::Leave;
 
 /// What `--net` is when nobody says.
 pub(crate) fn default_net() -> &'static str {
-    registry::find("slirp").map_or("none", |slirp| slirp.name)
+    registry::find("auto").map_or("none", |auto| auto.name)
 }
 
 /// `netshunt backends`.
@@ -32,6 +32,6 @@ mod tests {
 
     #[test]
     fn these_backends_are_linked() {
-        assert_eq!(registry::names(), ["host-bypass", "slirp"]);
+        assert_eq!(registry::names(), ["auto", "host-bypass", "slirp"]);
     }
 }

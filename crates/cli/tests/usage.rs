@@ -26,7 +26,7 @@ fn faults_are_told_with_what_would_be_right() {
         (
             &["--net=carrier-pigeon", "--", "true"],
             "netshunt: --net=carrier-pigeon: there is no backend `carrier-pigeon`; \
-             this program has host-bypass, slirp\n",
+             this program has auto, host-bypass, slirp\n",
         ),
         (
             &["--net=slirp,slirp", "--", "true"],

@@ -10,6 +10,7 @@ inventory::submit! {
     Registration {
         name: NAME,
         role: Role::Link,
+        auto: Some(200),
         summary: "frames to libslirp, in this process: no privilege, no helper; TCP, UDP and ping",
         build: Slirp::boxed,
     }

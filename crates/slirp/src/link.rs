@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::time::{Duration, Instant};
 
 use libc::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI, c_int};
-use netshunt_backend::{Error, Link, Network, PollFd, Sent};
+use netshunt_backend::{Error, Link, Network, PollFd, Sent, Turned};
 use tracing::{debug, trace};
 
 use crate::fragments::{Fragments, Joined};
@@ -122,7 +122,7 @@ impl Link for SlirpLink {
         now.checked_add(wait)
     }
 
-    fn turn(&mut self, now: Instant, fds: &[PollFd]) -> Result<(), Error> {
+    fn turn(&mut self, now: Instant, fds: &[PollFd]) -> Result<Turned, Error> {
         self.instance.host().advance(now);
         self.instance.run_timers();
         self.instance.poll(&mut |index| {
@@ -130,7 +130,7 @@ impl Link for SlirpLink {
             let entry = usize::try_from(index).ok().and_then(|index| fds.get(index));
             entry.map_or(0, |entry| from_poll(entry.revents))
         });
-        Ok(())
+        Ok(Turned::Alive)
     }
 }
 

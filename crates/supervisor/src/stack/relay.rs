@@ -98,6 +98,12 @@ impl Relay {
         }
     }
 
+    /// Resets both ends.
+    pub(crate) fn cut(&self, kernel: &Kernel) {
+        self.reset_guest();
+        kernel.abort(self.stack);
+    }
+
     /// Closing P now sends a reset to the guest (SO_LINGER with time 0, socket(7)).
     fn reset_guest(&self) {
         let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();

@@ -10,10 +10,10 @@ use std::rc::Rc;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
-use netshunt_backend::{Link, Network, PollFd, Sent};
+use netshunt_backend::{Link, Network, PollFd, Sent, Turned};
 use netshunt_lkl::{Clock, Config, Event, Kernel, Library, Nic, NicConfig, Socket, Transmit};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::relay::{Relay, SCRATCH, Step};
 use super::{Command, Connect, Question, Reply, Shared};
@@ -177,14 +177,33 @@ impl Machine {
         }
         if !self.dead {
             let turned = self.wire.link.borrow_mut().turn(Instant::now(), &self.fds[2..]);
-            if let Err(error) = turned {
-                error!(%error, "the network is dead: connections over it time out");
-                self.dead = true;
+            match turned {
+                Ok(Turned::Alive) => {}
+                Ok(Turned::Renewed) => self.renewed(),
+                Err(error) => {
+                    error!(%error, "the network is dead: connections over it time out");
+                    self.dead = true;
+                }
             }
             self.wire.flush();
             self.kernel.wake(self.nic);
         }
         Ok(())
+    }
+
+    /// The link's far side has forgotten every connection: nobody would answer a guest that sends, and
+    /// nothing would wake one that waits. Those that are being opened try again by themselves.
+    fn renewed(&mut self) {
+        let open = |(id, connection): (&Id, &Connection)| match connection {
+            Connection::Open { relay, .. } => {
+                relay.cut(&self.kernel);
+                Some(*id)
+            }
+            Connection::Opening { .. } => None,
+        };
+        let ids: Vec<Id> = self.connections.iter().filter_map(open).collect();
+        warn!(connections = ids.len(), "the link has a new far side: open connections are reset");
+        ids.into_iter().for_each(|id| self.end(id));
     }
 
     fn guest_events(&mut self) -> io::Result<()> {

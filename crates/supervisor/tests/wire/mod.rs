@@ -4,7 +4,7 @@ use std::io::IoSlice;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use netshunt_backend::{Error, Link, Network, PollFd, Sent};
+use netshunt_backend::{Error, Link, Network, PollFd, Sent, Turned};
 
 /// Every so many frames one is lost.
 const LOSS: u32 = 23;
@@ -101,7 +101,7 @@ impl Link for Rough {
         own.into_iter().flatten().min()
     }
 
-    fn turn(&mut self, now: Instant, fds: &[PollFd]) -> Result<(), Error> {
+    fn turn(&mut self, now: Instant, fds: &[PollFd]) -> Result<Turned, Error> {
         self.link.turn(now, fds)
     }
 }
