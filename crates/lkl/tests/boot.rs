@@ -173,20 +173,25 @@ fn a_callback_cannot_call_the_kernel() {
 /// What a child process does instead of being a test.
 const CHILD: &str = "NETSHUNT_LKL_CHILD";
 
-#[test]
-fn a_panic_ends_the_program_with_the_kernels_message() {
-    if std::env::var_os(CHILD).is_some() {
-        kernel().panic("the sky fell");
-    }
-    let test = "a_panic_ends_the_program_with_the_kernels_message";
+/// Runs `test` in a child process, which must abort; returns what that said.
+fn aborted(test: &str) -> String {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(CHILD, "1")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&child.stderr);
-    assert!(said.contains("the kernel library panicked: the sky fell"), "{said}");
+    let said = String::from_utf8_lossy(&child.stderr).into_owned();
     assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{said}");
+    said
+}
+
+#[test]
+fn a_panic_ends_the_program_with_the_kernels_message() {
+    if std::env::var_os(CHILD).is_some() {
+        kernel().panic("the sky fell");
+    }
+    let said = aborted("a_panic_ends_the_program_with_the_kernels_message");
+    assert!(said.contains("the kernel library panicked: the sky fell"), "{said}");
 }
 
 #[test]
@@ -203,13 +208,6 @@ fn a_panicking_callback_ends_the_program() {
         kernel.run();
         return;
     }
-    let test = "a_panicking_callback_ends_the_program";
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(CHILD, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&child.stderr);
+    let said = aborted("a_panicking_callback_ends_the_program");
     assert!(said.contains("a bad wire"), "{said}");
-    assert_eq!(child.status.signal(), Some(libc::SIGABRT), "{said}");
 }
