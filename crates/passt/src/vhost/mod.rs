@@ -1,0 +1,1 @@
+//! The vhost-user wire: rings of frames in shared memory.
