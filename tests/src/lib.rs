@@ -6,7 +6,8 @@
 //! what came of it, with the flows netshunt logged and the frames it counted as proof of the path.
 //!
 //! The harness must be root. netshunt runs as root too, or, with `NETSHUNT_TEST_USER=nobody` in the
-//! environment, as that user and without any capability; `cargo xtask test` does both.
+//! environment, as that user and without any capability. The link is libslirp, or with
+//! `NETSHUNT_TEST_LINK` another ([`TestLink`]). `cargo xtask test` does all of it.
 //!
 //! ```no_run
 //! use netshunt_tests::{Path, World};
@@ -21,6 +22,7 @@
 
 mod files;
 mod launch;
+mod link;
 mod namespace;
 mod processes;
 mod report;
@@ -32,6 +34,7 @@ mod world;
 
 pub use files::{Blob, sha256};
 pub use launch::{Launch, Running};
+pub use link::TestLink;
 pub use namespace::Namespace;
 pub use report::{Flow, Stats};
 pub use run::Run;

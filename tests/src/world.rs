@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use tempfile::TempDir;
 
 use crate::processes::{self, Belongings};
-use crate::{Launch, Namespace, TestUser};
+use crate::{Launch, Namespace, TestLink, TestUser};
 
 /// The near end of the cable: the host that netshunt runs on.
 pub const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -84,6 +84,7 @@ pub struct World {
     /// Where servers run.
     pub far: Namespace,
     user: TestUser,
+    link: TestLink,
     folder: TempDir,
     mark: String,
     runs: AtomicUsize,
@@ -109,6 +110,7 @@ impl World {
             host: Namespace::new(),
             far: Namespace::new(),
             user: TestUser::from_environment(),
+            link: TestLink::from_environment(),
             folder,
             mark,
             runs: AtomicUsize::new(0),
@@ -127,7 +129,7 @@ impl World {
         if path == Path::Native {
             return self.native();
         }
-        let mut options = vec!["--net=slirp,host-bypass".to_owned()];
+        let mut options = vec!["--net=link,host-bypass".to_owned()];
         if path == Path::Bypass && !ports.is_empty() {
             let ports = ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
             options.push(format!("--bypass={FAR4}:{ports}/tcp"));
@@ -136,9 +138,10 @@ impl World {
         self.netshunt_with(options)
     }
 
-    /// A launch of netshunt with just these options (and those that report flows and statistics).
+    /// A launch of netshunt with just these options (and those that report flows and statistics). In
+    /// `--net=` the word `link` stands for the link under test.
     pub fn netshunt_with<S: Into<String>>(&self, options: impl IntoIterator<Item = S>) -> Launch<'_> {
-        Launch::netshunt(self, options.into_iter().map(Into::into).collect())
+        Launch::netshunt(self, self.link.fill_in(options.into_iter().map(Into::into), self))
     }
 
     /// A launch on the host side without netshunt, as the same user.
@@ -149,6 +152,11 @@ impl World {
     /// The user that netshunt runs as.
     pub fn user(&self) -> &TestUser {
         &self.user
+    }
+
+    /// The link under test.
+    pub fn link(&self) -> TestLink {
+        self.link
     }
 
     /// The world's folder. All may read it, root writes it, and it goes when the world does.

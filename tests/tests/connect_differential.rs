@@ -72,9 +72,9 @@ fn observe(world: &World, path: Path, outcome: &str, target: Target, pending: im
     ];
     let launch = match path {
         // By address alone: a destination that does not exist is decided like any other.
-        Path::Bypass => world.netshunt_with(["--net=slirp,host-bypass", "--bypass=*"]),
+        Path::Bypass => world.netshunt_with(["--net=link,host-bypass", "--bypass=*"]),
         Path::Native => world.native(),
-        Path::Stack => world.netshunt_with(["--net=slirp,host-bypass"]),
+        Path::Stack => world.netshunt_with(["--net=link,host-bypass"]),
     };
     let mut running = launch.command(words).timeout(TIMEOUT).start();
     if ["late", "silent"].contains(&outcome) {

@@ -27,7 +27,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 const COMPOSITIONS: &[&[&str]] = &[
     &["--net=host-bypass", "--bypass=192.0.2.10:7000/tcp", "--bypass=203.0.113.1/tcp"],
     &[
-        "--net=slirp,host-bypass",
+        "--net=link,host-bypass",
         "--bypass=192.0.2.10:7000/tcp",
         "--allow=192.0.2.10:7001/tcp",
         "--allow=203.0.113.1/tcp",

@@ -102,7 +102,7 @@ impl Scene {
         ];
         let bypass = format!("--bypass={FAR4}:{BYPASS_PORT}/tcp");
         self.world
-            .netshunt_with(["--net=slirp,host-bypass", &bypass, "--bypass=203.0.113.1:9001/tcp"])
+            .netshunt_with(["--net=link,host-bypass", &bypass, "--bypass=203.0.113.1:9001/tcp"])
             .wrapper(["sh", "-c", "exec \"$@\" 2>\"$0\"", log])
             .env("NETSHUNT_LOG", "trace")
             .env(MARK, &self.mark)

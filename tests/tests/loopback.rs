@@ -3,7 +3,7 @@
 
 use netshunt_tests::{Run, Trap, World};
 
-/// Every address by which the host, or its loopback through slirp, might be reached.
+/// Every address by which the host, or its loopback through a link, might be reached.
 const HOST_ADDRESSES: &[&str] = &[
     "127.0.0.1",
     "127.0.0.2",
@@ -57,7 +57,7 @@ fn assert_unreachable(options: &[&str]) {
 
 #[test]
 fn the_host_is_unreachable_through_the_stack() {
-    assert_unreachable(&["--net=slirp"]);
+    assert_unreachable(&["--net=link"]);
 }
 
 #[test]
@@ -67,17 +67,17 @@ fn the_host_is_unreachable_past_the_stack() {
 
 #[test]
 fn the_host_is_unreachable_by_either_path() {
-    assert_unreachable(&["--net=slirp,host-bypass"]);
+    assert_unreachable(&["--net=link,host-bypass"]);
 }
 
 #[test]
 fn no_wide_bypass_opens_the_host() {
-    assert_unreachable(&["--net=slirp,host-bypass", "--bypass=*", "--bypass=0.0.0.0/0", "--bypass=[::/0]"]);
+    assert_unreachable(&["--net=link,host-bypass", "--bypass=*", "--bypass=0.0.0.0/0", "--bypass=[::/0]"]);
 }
 
 #[test]
 fn no_wide_allow_opens_the_host() {
-    assert_unreachable(&["--net=slirp,host-bypass", "--allow=*", "--allow=10.0.0.0/8", "--allow=[fc00::/7]"]);
+    assert_unreachable(&["--net=link,host-bypass", "--allow=*", "--allow=10.0.0.0/8", "--allow=[fc00::/7]"]);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_loopback_port_that_a_bypass_names_is_reached_and_no_other() {
     let world = World::new();
     let (named, other) = (world.host.trap("127.0.0.1:0"), world.host.trap("127.0.0.1:0"));
     let rule = format!("--bypass={}/tcp", named.address);
-    for net in ["--net=host-bypass", "--net=slirp,host-bypass"] {
+    for net in ["--net=host-bypass", "--net=link,host-bypass"] {
         let before = named.caught();
         let run = reach(&world, &[net, &rule], named.address.port(), &["127.0.0.1"]);
         assert_eq!(run.stdout().trim(), "127.0.0.1: caught", "{}", run.describe());
@@ -100,14 +100,16 @@ fn a_loopback_port_that_a_bypass_names_is_reached_and_no_other() {
     }
 }
 
+/// Where the link has such an address; else the rule opens what leads nowhere.
 #[test]
 fn a_port_of_the_gateway_that_a_rule_names_is_reached_through_the_stack() {
     let world = World::new();
     let trap = world.host.trap("127.0.0.1:0");
     let rule = format!("--allow=10.0.2.2:{}/tcp", trap.address.port());
-    let run = reach(&world, &["--net=slirp", &rule], trap.address.port(), &["10.0.2.2", "10.0.2.3"]);
-    assert!(run.stdout().starts_with("10.0.2.2: caught\n"), "{}", run.describe());
-    assert_eq!(trap.caught(), 1);
+    let run = reach(&world, &["--net=link", &rule], trap.address.port(), &["10.0.2.2", "10.0.2.3"]);
+    let reached = world.link().reaches_the_host();
+    assert_eq!(run.stdout().starts_with("10.0.2.2: caught\n"), reached, "{}", run.describe());
+    assert_eq!(trap.caught(), usize::from(reached));
 }
 
 #[test]
@@ -126,7 +128,7 @@ fn the_metadata_address_is_unreachable_unless_named() {
     let metadata = ["169.254.169.254"];
     assert!(world.host.inside(|| std::net::TcpStream::connect(trap.address)).is_ok(), "the trap works");
     for wide in ["--bypass=*", "--allow=*", "--bypass=169.0.0.0/8"] {
-        let run = reach(&world, &["--net=slirp,host-bypass", wide], 80, &metadata);
+        let run = reach(&world, &["--net=link,host-bypass", wide], 80, &metadata);
         assert_eq!(run.stdout().trim(), "169.254.169.254: EACCES", "{}", run.describe());
     }
     assert_eq!(trap.caught(), 1);
@@ -138,7 +140,7 @@ fn the_metadata_address_is_unreachable_unless_named() {
 fn a_denial_is_eacces_and_is_logged() {
     let world = World::new();
     let trap = world.far.trap("192.0.2.10:7777");
-    for options in [&["--net=slirp,host-bypass", "--deny=192.0.2.0/24"][..], &["--net=host-bypass"]] {
+    for options in [&["--net=link,host-bypass", "--deny=192.0.2.0/24"][..], &["--net=host-bypass"]] {
         let run = reach(&world, options, 7777, &["192.0.2.10"]);
         assert_eq!(run.stdout().trim(), "192.0.2.10: EACCES", "{}", run.describe());
         assert_eq!(run.flows.len(), 1, "{}", run.describe());

@@ -5,6 +5,7 @@
 //! it, and is silent about what is already there.
 #![forbid(unsafe_code)]
 
+mod apt;
 mod bench;
 mod demo;
 mod expected;
@@ -12,6 +13,7 @@ mod kernel;
 mod kernel_source;
 mod libtest;
 mod packages;
+mod passt_sid;
 mod shell;
 mod sources;
 mod test;
@@ -53,7 +55,7 @@ enum Task {
         #[arg(long)]
         verify: bool,
     },
-    /// Install what the build and the tests need, and fetch the kernel's source
+    /// Install what the build and the tests need, and fetch the kernel's source and sid's passt
     Setup,
     /// Everything CI runs: fmt, clippy, doc, kernel, unit tests, end-to-end tests as root and not
     Test {
@@ -92,6 +94,7 @@ fn setup(purpose: Purpose) -> Result<()> {
     packages::ensure_installed(purpose)?;
     if purpose == Purpose::Test {
         toolchain::ensure_components()?;
+        test::newest_passt()?;
     }
     kernel_source::ensure_downloaded().map(drop)
 }

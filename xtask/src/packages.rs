@@ -50,7 +50,8 @@ const fn package(purpose: Purpose, name: &'static str, present: Present, why: &'
 use Present::{Path as File, Program};
 use Purpose::{Build, Demo, Test};
 
-/// Everything netshunt ever asks Debian for, except the kernel's source (see `kernel_source`).
+/// Everything netshunt ever asks Debian for, except the kernel's source and sid's passt (see
+/// `kernel_source` and `passt_sid`).
 const PACKAGES: &[Package] = &[
     package(Build, "gcc", Program("gcc"), "compiles the kernel library and links Rust programs"),
     package(Build, "libc6-dev", File("/usr/include/stdio.h"), "headers for the kernel's build tools"),
@@ -71,6 +72,7 @@ const PACKAGES: &[Package] = &[
     package(Demo, "iproute2", Program("ip"), "makes the private network that demo and tests run in"),
     package(Demo, "util-linux", Program("unshare"), "enters network namespaces"),
     package(Demo, "python3", Program("python3"), "the demo's server, and a program under test"),
+    package(Demo, "passt", Program("passt"), "the link of --net=passt, and what --net=auto prefers"),
     package(Demo, "curl", Program("curl"), "the program of the demo and of many tests"),
     package(Test, "util-linux", Program("setpriv"), "runs tests as an unprivileged user"),
     package(Test, "wget", Program("wget"), "a program under test"),

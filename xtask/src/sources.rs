@@ -1,5 +1,5 @@
 //! The machine's own package sources, read in both formats of sources.list(5), and the ones for the
-//! kernel's source derived from them: the same archive, the same keys, no host name of ours.
+//! kernel's source and for sid derived from them: the same archive, the same keys, no host name of ours.
 
 use std::fmt;
 use std::fs;
@@ -58,20 +58,35 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<Source>> {
 ///
 /// Empty if no source follows that release.
 pub(crate) fn for_kernel(sources: &[Source], codename: &str) -> Vec<Source> {
-    let main = |source: &&Source| source.components.iter().any(|c| c == "main");
-    let follows = |source: &&Source, name: &str| source.suites.iter().any(|s| s == name);
-    let release = std::iter::once(codename)
-        .chain(RELEASE_ALIASES)
-        .find_map(|name| sources.iter().filter(main).find(|source| follows(source, name)));
-    let Some(release) = release else { return Vec::new() };
+    let Some(release) = release(sources, codename) else { return Vec::new() };
     // Only lists that can hold it are fetched: bookworm itself has Linux 6.1, trixie 6.12.
     let suite = if codename == "bookworm" { "bookworm-backports" } else { codename };
     let archive = Source { suites: vec![suite.to_owned()], ..only_main(release) };
-    let security = sources.iter().filter(main).filter_map(|source| {
+    let security = sources.iter().filter(|source| has_main(source)).filter_map(|source| {
         let suites: Vec<String> = source.suites.iter().filter(|s| s.contains("-security")).cloned().collect();
         (!suites.is_empty()).then(|| Source { suites, ..only_main(source) })
     });
     std::iter::once(archive).chain(security).collect()
+}
+
+/// The source of Debian's newest packages: sid, in the archive of the release `codename`.
+///
+/// Empty if no source follows that release.
+pub(crate) fn for_sid(sources: &[Source], codename: &str) -> Vec<Source> {
+    let archive = |release| Source { suites: vec!["sid".to_owned()], ..only_main(release) };
+    release(sources, codename).map(archive).into_iter().collect()
+}
+
+/// The first source that follows the release.
+fn release<'s>(sources: &'s [Source], codename: &str) -> Option<&'s Source> {
+    let follows = |source: &&Source, name: &str| source.suites.iter().any(|s| s == name);
+    std::iter::once(codename).chain(RELEASE_ALIASES).find_map(|name| {
+        sources.iter().filter(|source| has_main(source)).find(|source| follows(source, name))
+    })
+}
+
+fn has_main(source: &Source) -> bool {
+    source.components.iter().any(|c| c == "main")
 }
 
 fn only_main(source: &Source) -> Source {
@@ -231,6 +246,18 @@ deb-src http://archive.example/debian bookworm main
         let sources = parse_lines("deb http://archive.example/debian oldstable main\n");
         assert_eq!(for_kernel(&sources, "bookworm")[0].suites, ["bookworm-backports"]);
         assert!(for_kernel(&sources[..0], "bookworm").is_empty());
+    }
+
+    #[test]
+    fn sid_comes_from_the_archive_of_the_release_with_its_keys() {
+        for sources in [parse_stanzas(STANZAS), parse_lines(LINES)] {
+            let derived = for_sid(&sources, "bookworm");
+            assert_eq!(derived.len(), 1);
+            assert_eq!(derived[0].uris, ["http://archive.example/debian"]);
+            assert_eq!((derived[0].suites[0].as_str(), derived[0].components.len()), ("sid", 1));
+            assert_eq!(derived[0].options, sources[0].options);
+            assert!(for_sid(&sources, "trixie").is_empty());
+        }
     }
 
     #[test]

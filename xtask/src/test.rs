@@ -1,7 +1,9 @@
 //! `cargo xtask test`: what CI runs. Every group runs, whatever failed before it; then a table.
 
 use std::env;
+use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -10,10 +12,18 @@ use anyhow::{Context, Result, ensure};
 use crate::expected;
 use crate::libtest::Tally;
 use crate::packages::Purpose;
+use crate::passt_sid;
 use crate::shell::{self, Privilege, say};
 
 /// A test as root and a test as nobody are the same program; this variable tells it which.
 const TEST_USER: &str = "NETSHUNT_TEST_USER";
+/// And this one over which link: `slirp`, `passt` (its stream mode) or `passt-vhost-user`.
+const TEST_LINK: &str = "NETSHUNT_TEST_LINK";
+/// The installations of passt to test with, separated by colons.
+const TEST_PASST: &str = "NETSHUNT_TEST_PASST";
+
+/// The user without any privilege.
+const NOBODY: Option<&str> = Some("nobody");
 
 /// In the order they run: what fails soonest and tells most comes first.
 const GROUPS: &[(&str, Run)] = &[
@@ -23,8 +33,13 @@ const GROUPS: &[(&str, Run)] = &[
     ("doc", Run::Check(doc)),
     ("kernel", Run::Check(|| crate::build_kernel(false))),
     ("unit", Run::Tests(unit)),
-    ("e2e-root", Run::Tests(|| end_to_end(None))),
-    ("e2e-user", Run::Tests(|| end_to_end(Some("nobody")))),
+    // Every link as nobody; as root the one that needs no helper, and the one whose helper differs most
+    // then, since it gives up root by itself.
+    ("e2e-slirp-root", Run::Tests(|| end_to_end("slirp", None))),
+    ("e2e-slirp-user", Run::Tests(|| end_to_end("slirp", NOBODY))),
+    ("e2e-passt-user", Run::Tests(|| end_to_end("passt", NOBODY))),
+    ("e2e-vhost-root", Run::Tests(|| end_to_end("passt-vhost-user", None))),
+    ("e2e-vhost-user", Run::Tests(|| end_to_end("passt-vhost-user", NOBODY))),
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -157,19 +172,49 @@ pub(crate) fn doc() -> Result<()> {
     shell::run(doc.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Every test but the end-to-end ones.
-fn unit() -> Result<Outcome> {
-    tests(&mut shell::cargo(&["test", "--workspace", "--exclude", "netshunt-tests", "--no-fail-fast"]))
+/// Sees to the newest passt. A developer may do without.
+///
+/// # Errors
+/// When it is not to be had, in CI.
+pub(crate) fn newest_passt() -> Result<()> {
+    match passt_sid::ensure_unpacked() {
+        Err(error) if !is_ci() => say(format!("{error:#}\n       No test can use {SID_PASST}.")),
+        other => drop(other?),
+    }
+    Ok(())
 }
 
-/// Real programs against real servers: the harness as root (it makes network namespaces), netshunt
-/// as root too or as `user`.
-fn end_to_end(user: Option<&str>) -> Result<Outcome> {
+/// The installations of passt that this machine has: Debian's own, and sid's.
+fn passts() -> Vec<PathBuf> {
+    let own = shell::find_program("passt");
+    own.into_iter().chain(Some(passt_sid::program()).filter(|program| program.is_file())).collect()
+}
+
+fn passt_setting() -> String {
+    let paths: Vec<String> = passts().iter().map(|path| path.display().to_string()).collect();
+    format!("{TEST_PASST}={}", paths.join(":"))
+}
+
+/// Every test but the end-to-end ones.
+fn unit() -> Result<Outcome> {
+    let mut command = shell::cargo(&["test", "--workspace", "--exclude", "netshunt-tests", "--no-fail-fast"]);
+    let setting = passt_setting();
+    let (name, value) = setting.split_once('=').expect("made so");
+    tests(command.env(name, value))
+}
+
+/// Real programs against real servers over one of the links: the harness as root (it makes network
+/// namespaces), netshunt as root too or as `user`.
+fn end_to_end(link: &str, user: Option<&str>) -> Result<Outcome> {
     let privilege = Privilege::detect();
     if privilege == Privilege::None {
         let why = "not root, and sudo needs a password; run it as root to have these tests";
         ensure!(!is_ci(), "{why}");
         return Ok(Outcome::Skipped { why: why.to_owned() });
+    }
+    if link == "passt-vhost-user" && !passt_sid::program().is_file() {
+        // In CI `setup` has failed for it.
+        return Ok(Outcome::Skipped { why: format!("this machine has no {SID_PASST}: see setup") });
     }
     // What users run; a debug build would need minutes for the gigabyte.
     shell::run(&mut shell::cargo(&["build", "--release", "--package", "netshunt"]))?;
@@ -177,12 +222,34 @@ fn end_to_end(user: Option<&str>) -> Result<Outcome> {
         format!("NETSHUNT_BIN={}", shell::target().join("release/netshunt").display()),
         format!("NETSHUNT_LKL={}", shell::target().join("lkl/liblkl.so").display()),
     ];
+    settings.extend([passt_setting(), format!("{TEST_LINK}={link}")]);
     settings.extend(user.map(|user| format!("{TEST_USER}={user}")));
     // Cargo builds as us and starts the test programs through this; `env`, since sudo clears ours.
     let runner = [privilege.prefix(), &["env"]].concat().join(" ") + " " + &settings.join(" ");
     let mut command = shell::cargo(&["test", "--package", "netshunt-tests", "--no-fail-fast"]);
+    if link != "slirp" {
+        for (file, why) in expected::NOT_OVER_EVERY_LINK {
+            say(format!("tests/tests/{file}.rs runs over slirp only: {why}"));
+        }
+        command.args(files_over_every_link()?.iter().map(|file| format!("--test={file}")));
+    }
     command.args(["--", "--test-threads=2"]);
-    tests(command.env(runner_variable()?, runner).env_remove(TEST_USER))
+    tests(command.env(runner_variable()?, runner).env_remove(TEST_USER).env_remove(TEST_LINK))
+}
+
+/// The files of end-to-end tests whose connections use the link: all but those that say why not.
+fn files_over_every_link() -> Result<Vec<String>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(shell::workspace().join("tests/tests"))? {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let elsewhere = expected::NOT_OVER_EVERY_LINK.iter().any(|(file, _)| *file == name);
+        if path.extension().is_some_and(|extension| extension == "rs") && !elsewhere {
+            files.push(name);
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// The name of cargo's setting for the program that starts test programs, for this machine.
@@ -208,6 +275,9 @@ fn tests(command: &mut Command) -> Result<Outcome> {
     Ok(Outcome::Ran { tally, success: status.success() })
 }
 
+/// For messages.
+const SID_PASST: &str = "passt that speaks vhost-user (Debian sid's)";
+
 fn is_ci() -> bool {
     env::var("CI").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
 }
@@ -228,10 +298,10 @@ fn describe_machine() {
 }
 
 fn print_table(rows: &[Row]) {
-    println!("\n{:<10} {:>7} {:>7} {:>8} {:>8}", "group", "passed", "failed", "skipped", "seconds");
+    println!("\n{:<14} {:>7} {:>7} {:>8} {:>8}", "group", "passed", "failed", "skipped", "seconds");
     for row in rows {
         let seconds = row.took.as_secs_f64();
-        println!("{:<10} {:>7} {:>7} {:>8} {seconds:>8.1}", row.name, row.passed, row.failed, row.skipped);
+        println!("{:<14} {:>7} {:>7} {:>8} {seconds:>8.1}", row.name, row.passed, row.failed, row.skipped);
     }
     for row in rows {
         for note in &row.notes {
@@ -287,6 +357,15 @@ mod tests {
         let known = |name: &str| GROUPS.iter().any(|(group, _)| *group == name);
         assert!(expected::MINIMUM.iter().all(|(name, _)| known(name)));
         assert!(expected::SKIPS.iter().all(|(name, _, why)| known(name) && !why.is_empty()));
+    }
+
+    #[test]
+    fn what_runs_over_one_link_only_is_a_file_with_a_reason() {
+        for (file, why) in expected::NOT_OVER_EVERY_LINK {
+            let path = shell::workspace().join(format!("tests/tests/{file}.rs"));
+            assert!(path.is_file() && why.len() > 10, "{file}: {why}");
+        }
+        assert!(files_over_every_link().unwrap().contains(&"programs".to_owned()));
     }
 
     #[test]
