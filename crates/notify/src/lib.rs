@@ -47,6 +47,7 @@ pub mod filter;
 mod kernel;
 mod listener;
 mod memory;
+mod monitor;
 mod notification;
 mod relief;
 mod status;

@@ -10,15 +10,12 @@ use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, Thread};
+use std::thread::Thread;
 use std::time::{Duration, Instant};
 
-use libc::seccomp_notif_resp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tracing::{error, warn};
 
 use crate::status::Status;
-use crate::watch::Shared;
 use crate::{Fault, Tid, sys};
 
 /// How long an access to guest memory may take. Swapped-out pages take milliseconds.
@@ -42,10 +39,10 @@ enum State {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Access {
-    id: u64,
-    tid: Tid,
-    since: Instant,
+pub(crate) struct Access {
+    pub(crate) id: u64,
+    pub(crate) tid: Tid,
+    pub(crate) since: Instant,
 }
 
 thread_local! {
@@ -134,9 +131,41 @@ impl Relief {
         }
     }
 
+    /// The access that is under way, if any, and its thread's slot.
+    pub(crate) fn access(&self) -> Option<(Arc<Slot>, Access)> {
+        let slot = Arc::clone(&lock(&self.slot));
+        let access = slot.access()?;
+        Some((slot, access))
+    }
+
+    /// Whether there has been an access since the last [`disarm`](Self::disarm).
+    pub(crate) fn is_armed(&self) -> bool {
+        self.armed.load(Ordering::SeqCst)
+    }
+
+    /// The next access wakes the monitor.
+    pub(crate) fn disarm(&self) {
+        self.armed.store(false, Ordering::SeqCst);
+    }
+
+    /// Gives up the thread of `slot` if it is in this very access still; the next one that
+    /// [`report`](Self::report)s is on duty.
+    pub(crate) fn give_up(&self, slot: &Slot, access: Access) -> bool {
+        let given_up = slot.relieve(access, &self.held);
+        if given_up {
+            *lock(&self.slot) = Slot::new();
+        }
+        given_up
+    }
+
+    /// From now on the memory of this process is not accessed.
+    pub(crate) fn bar(&self, process: i32) {
+        self.barred.add(process);
+    }
+
     /// One wake-up for each deadline's length of activity, not for each access.
     fn arm(&self) {
-        // SeqCst, here and in `attend`: either the monitor sees the slot or we see that it is not armed.
+        // SeqCst, here and in `disarm`: either the monitor sees the slot or we see that it is not armed.
         if !self.armed.swap(true, Ordering::SeqCst) {
             self.dismiss();
         }
@@ -241,73 +270,6 @@ impl Barred {
         });
         self.any.store(!processes.is_empty(), Ordering::Release);
         processes.iter().any(|&(process, _)| process == tgid)
-    }
-}
-
-impl Shared {
-    /// The monitor thread. It never touches guest memory, nor waits for anything but time.
-    pub(crate) fn attend(self: Arc<Self>) {
-        let relief = &self.relief;
-        while !self.is_stopping() {
-            if !relief.armed.load(Ordering::SeqCst) {
-                thread::park();
-                continue;
-            }
-            self.sleep_until(Instant::now() + DEADLINE);
-            relief.armed.store(false, Ordering::SeqCst);
-            loop {
-                let slot = Arc::clone(&lock(&relief.slot));
-                let Some(access) = slot.access() else { break };
-                let due = access.since + DEADLINE;
-                if due <= Instant::now() {
-                    self.relieve(&slot, access);
-                    break;
-                }
-                self.sleep_until(due);
-                if self.is_stopping() {
-                    break;
-                }
-            }
-        }
-    }
-
-    fn sleep_until(&self, due: Instant) {
-        while !self.is_stopping() {
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            thread::park_timeout(left);
-        }
-    }
-
-    fn relieve(self: &Arc<Self>, slot: &Slot, access: Access) {
-        if !slot.relieve(access, &self.relief.held) {
-            return;
-        }
-        let process = Status::read(access.tid).map(|status| status.tgid);
-        warn!(
-            tid = access.tid.0,
-            process = process.as_ref().ok(),
-            "guest memory held the watch up: relieved"
-        );
-        // Barred first: the answer lets the guest run.
-        if let Ok(process) = process {
-            self.relief.barred.add(process);
-        }
-        self.send(seccomp_notif_resp { id: access.id, val: 0, error: -libc::EFAULT, flags: 0 });
-        *lock(&self.relief.slot) = Slot::new();
-        if let Err(error) = self.spawn_serving() {
-            // Nobody is left to answer: fail closed.
-            error!(%error, "no successor for the watch: closing the listener");
-            if let Err(error) = self.listener.close() {
-                error!(%error, "cannot close the listener");
-            }
-            self.relief.end();
-            return;
-        }
-        // Work that was left over by the thread that was given up.
-        self.waker.wake();
     }
 }
 
