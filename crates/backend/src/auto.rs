@@ -5,13 +5,12 @@ use std::fmt::Write as _;
 use async_trait::async_trait;
 use tracing::info;
 
-use crate::{Backend, Error, Link, Registration, Role, Settings, registry};
-
-const NAME: &str = "auto";
+use crate::registry::{self, AUTO};
+use crate::{Backend, Error, Link, Registration, Role, Settings};
 
 inventory::submit! {
     Registration {
-        name: NAME,
+        name: AUTO,
         role: Role::Link,
         auto: None,
         summary: "the first link that works here; -v says which, and why not another",
@@ -30,10 +29,9 @@ type Candidate = (&'static str, Result<Box<dyn Backend>, Error>);
 
 impl Auto {
     fn boxed(settings: &Settings) -> Result<Box<dyn Backend>, Error> {
-        let mut found: Vec<_> = registry::all().into_iter().filter(|r| r.auto.is_some()).collect();
-        found.sort_by_key(|r| r.auto);
-        let mut links = Vec::with_capacity(found.len());
-        for registration in found {
+        settings.none_of(AUTO)?;
+        let mut links = Vec::new();
+        for registration in registry::automatic() {
             let built = (registration.build)(settings);
             // A mistake in the configuration is not a reason to take another link.
             if let Err(error @ Error::Options { .. }) = built {
@@ -48,7 +46,7 @@ impl Auto {
 #[async_trait]
 impl Backend for Auto {
     fn name(&self) -> &'static str {
-        NAME
+        AUTO
     }
 
     fn role(&self) -> Role {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 
 use async_trait::async_trait;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::{Error, Link};
@@ -56,6 +57,18 @@ impl Settings {
         let Some(table) = self.backends.get(name) else { return Ok(T::default()) };
         table.clone().try_into().map_err(|source| Error::Options { name, source })
     }
+
+    /// For the backend `name` that has no options of its own: what the configuration says for it is
+    /// a mistake.
+    ///
+    /// # Errors
+    /// [`Error::Options`]: it says something.
+    pub fn none_of(&self, name: &'static str) -> Result<(), Error> {
+        #[derive(Default, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        self.of::<Nothing>(name).map(drop)
+    }
 }
 
 /// A plug-in named in `--net=`. Object safe; methods stand in the order they are called.
@@ -68,6 +81,13 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Which of the two roles this backend plays.
     fn role(&self) -> Role;
+
+    /// What it relies on, in words for `netshunt doctor`: a library or program, its version and place.
+    /// May take a moment to find out, and is for people: whether it works is [`open`](Backend::open)'s
+    /// to say.
+    fn relies_on(&self) -> Option<String> {
+        None
+    }
 
     /// Opens the link. Called at most once, before the guest starts, inside a tokio runtime.
     ///

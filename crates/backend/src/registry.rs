@@ -8,6 +8,9 @@ use std::fmt;
 
 use crate::{Backend, Error, Role, Settings};
 
+/// The name of the link that is the first of [`automatic`] which works.
+pub const AUTO: &str = "auto";
+
 /// One registered backend: data now, behaviour built later.
 pub struct Registration {
     /// The word in `--net=`.
@@ -46,6 +49,14 @@ pub fn all() -> Vec<&'static Registration> {
 #[must_use]
 pub fn names() -> Vec<&'static str> {
     all().iter().map(|r| r.name).collect()
+}
+
+/// The links that `--net=auto` ([`AUTO`]) tries, in that order.
+#[must_use]
+pub fn automatic() -> Vec<&'static Registration> {
+    let mut links: Vec<_> = all().into_iter().filter(|r| r.auto.is_some()).collect();
+    links.sort_by_key(|r| r.auto);
+    links
 }
 
 /// The backend of that name.

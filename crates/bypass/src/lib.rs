@@ -28,9 +28,11 @@ use netshunt_backend::{Backend, Error, Registration, Role, Settings, async_trait
 
 pub use sys::connect;
 
+const NAME: &str = "host-bypass";
+
 inventory::submit! {
     Registration {
-        name: "host-bypass",
+        name: NAME,
         role: Role::Shunt,
         auto: None,
         summary: "connects the sockets a policy allows straight on the host kernel, at native speed",
@@ -43,7 +45,8 @@ inventory::submit! {
 pub struct HostBypass;
 
 impl HostBypass {
-    fn boxed(_: &Settings) -> Result<Box<dyn Backend>, Error> {
+    fn boxed(settings: &Settings) -> Result<Box<dyn Backend>, Error> {
+        settings.none_of(NAME)?;
         Ok(Box::new(HostBypass))
     }
 }
@@ -51,7 +54,7 @@ impl HostBypass {
 #[async_trait]
 impl Backend for HostBypass {
     fn name(&self) -> &'static str {
-        "host-bypass"
+        NAME
     }
 
     fn role(&self) -> Role {

@@ -117,7 +117,7 @@ pub(crate) struct RunArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct NetArgs {
     /// At most one link (carries the frames of the stack) and at most one shunt (connects on the
-    /// host), separated by a comma; or `none`. `netshunt backends` lists them [default: slirp]
+    /// host), separated by a comma; or `none`. `netshunt backends` lists them [default: auto]
     #[arg(long, value_name = "BACKENDS")]
     pub(crate) net: Option<String>,
 
@@ -148,6 +148,10 @@ pub(crate) struct DoctorArgs {
     /// The composition to examine [default: as for run]
     #[arg(long, value_name = "BACKENDS")]
     pub(crate) net: Option<String>,
+
+    /// Read options from FILE (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
 
     /// Write one JSON object
     #[arg(long)]

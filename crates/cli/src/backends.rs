@@ -10,7 +10,7 @@ use crate::status::Leave;
 
 /// What `--net` is when nobody says.
 pub(crate) fn default_net() -> &'static str {
-    registry::find("auto").map_or("none", |auto| auto.name)
+    registry::AUTO
 }
 
 /// `netshunt backends`.

@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use netshunt_backend::{Backend, Composition, Registration};
+use netshunt_backend::{Backend, Composition, Registration, registry};
 use netshunt_lkl::Library;
 use netshunt_notify::{Features, KernelVersion};
 use netshunt_supervisor::{Config, End};
@@ -67,13 +67,14 @@ struct Report {
 
 /// `netshunt doctor`.
 pub(crate) fn examine(args: &DoctorArgs) -> anyhow::Result<Leave> {
-    let plan = Plan::of_net(&NetArgs { net: args.net.clone(), ..NetArgs::default() })?;
+    let plan =
+        Plan::of_net(&NetArgs { net: args.net.clone(), config: args.config.clone(), ..NetArgs::default() })?;
     let composition = Composition::parse(&plan.settings.net)?;
     let mut findings = kernel();
     findings.extend(seccomp());
     if let Some(link) = composition.link {
         findings.push(library(&plan.settings));
-        findings.push(open(link, &plan.settings));
+        findings.extend(links(link, &plan.settings));
     }
     // What is broken for itself would only be told a second time.
     if works(&findings) {
@@ -137,18 +138,36 @@ fn library(settings: &Settings) -> Finding {
     }
 }
 
-/// Whether the link opens, and the addresses it gives.
+/// The link; of `auto` all that it chooses from, of which one must work.
+fn links(link: &'static Registration, settings: &Settings) -> Vec<Finding> {
+    if link.name != registry::AUTO {
+        return vec![open(link, settings)];
+    }
+    let mut findings: Vec<Finding> =
+        registry::automatic().into_iter().map(|link| open(link, settings)).collect();
+    if let Some(chosen) = findings.iter().find(|finding| finding.state == State::Ok).map(|found| found.check)
+    {
+        for other in findings.iter_mut().filter(|finding| finding.state == State::Broken) {
+            other.state = State::Reduced;
+            other.note = Some(format!("this link; --net=auto takes {chosen}"));
+        }
+    }
+    findings
+}
+
+/// Whether the link opens, the addresses it gives, and what it relies on.
 fn open(link: &Registration, settings: &Settings) -> Finding {
     let open = || -> anyhow::Result<String> {
         let backend: Box<dyn Backend> = (link.build)(&settings.backend())?;
-        let link = runtime()?.block_on(backend.open())?;
-        let network = link.network();
+        let open = runtime()?.block_on(backend.open())?;
+        let network = open.network();
         let v4 = network.v4.map(|v4| v4.address.to_string());
         let v6 = network.v6.map(|v6| v6.address.to_string());
-        Ok(v4.into_iter().chain(v6).chain([format!("mtu {}", network.mtu)]).collect::<Vec<_>>().join(", "))
+        let all = v4.into_iter().chain(v6).chain([format!("mtu {}", network.mtu)]).chain(backend.relies_on());
+        Ok(all.collect::<Vec<_>>().join(", "))
     };
     match open() {
-        Ok(addresses) => Finding::ok(link.name, addresses),
+        Ok(found) => Finding::ok(link.name, found),
         Err(error) => Finding::broken(link.name, &error),
     }
 }

@@ -2,7 +2,7 @@
 
 use netshunt_backend::{Backend, Error, Link, Network, Registration, Role, Settings, async_trait, inventory};
 
-use crate::{SlirpLink, plan};
+use crate::{SlirpLink, plan, sys};
 
 const NAME: &str = "slirp";
 
@@ -55,6 +55,7 @@ impl Slirp {
     }
 
     fn boxed(settings: &Settings) -> Result<Box<dyn Backend>, Error> {
+        settings.none_of(NAME)?;
         Ok(Box::new(Slirp::new(settings)?))
     }
 }
@@ -71,6 +72,10 @@ impl Backend for Slirp {
 
     fn role(&self) -> Role {
         Role::Link
+    }
+
+    fn relies_on(&self) -> Option<String> {
+        Some(format!("libslirp {}", sys::version()))
     }
 
     async fn open(&self) -> Result<Box<dyn Link>, Error> {
