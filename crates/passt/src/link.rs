@@ -1,0 +1,290 @@
+//! The open link: frames to and from one passt after the other.
+
+use std::io::IoSlice;
+use std::mem;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use netshunt_backend::{Error as LinkError, Link, Network, PollFd, Sent, Turned};
+use tracing::{info, warn};
+
+use crate::backend::NAME;
+use crate::start::{GRACE, Recipe, Running};
+use crate::wire::Lost;
+use crate::{Error, sys};
+
+/// A child that lived this long had worked: what ended it need not end the next.
+const STEADY: Duration = Duration::from_secs(60);
+/// Between the second and the third attempt, and between the last ones.
+const FIRST: Duration = Duration::from_millis(100);
+const MOST: Duration = Duration::from_secs(5);
+
+/// An open passt link. Dropping it ends the child.
+#[derive(Debug)]
+pub struct PasstLink {
+    network: Network,
+    recipe: Arc<Recipe>,
+    state: State,
+    backoff: Backoff,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Another one is on its way.
+    Awaiting(Worker),
+    /// It has been told, and nothing will change.
+    Dead,
+    /// The wire is no good any more; told at the next turn.
+    Lost {
+        running: Running,
+        since: Instant,
+        lost: Lost,
+    },
+    Up {
+        running: Running,
+        since: Instant,
+    },
+}
+
+impl PasstLink {
+    /// `network` is what works of the recipe's.
+    pub(crate) fn new(network: Network, recipe: Recipe, running: Running) -> Self {
+        info!(
+            program = %recipe.program.display(),
+            pid = running.child.pid(),
+            mode = if recipe.vhost { "vhost-user" } else { "stream" },
+            v4 = running.v4,
+            v6 = running.v6,
+            "passt link open"
+        );
+        let state = State::Up { running, since: Instant::now() };
+        PasstLink { network, recipe: Arc::new(recipe), state, backoff: Backoff::default() }
+    }
+
+    /// How frames get to passt: `stream` or `vhost-user`, as in the configuration.
+    #[must_use]
+    pub fn mode(&self) -> &'static str {
+        if self.recipe.vhost { "vhost-user" } else { "stream" }
+    }
+
+    /// The child's process, while there is one that works.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        match &self.state {
+            State::Up { running, .. } => Some(running.child.pid()),
+            _ => None,
+        }
+    }
+
+    /// Notes that the wire is lost.
+    fn lose(&mut self, lost: Lost) {
+        self.state = match mem::replace(&mut self.state, State::Dead) {
+            State::Up { running, since } => {
+                if !matches!(lost, Lost::Closed) {
+                    running.child.kill();
+                }
+                State::Lost { running, since, lost }
+            }
+            other => other,
+        };
+    }
+
+    /// Has the next one started, by a thread that first looks after the last.
+    fn replace(&mut self, old: Option<(Running, Lost)>, lived: Duration) -> Result<(), LinkError> {
+        let delay = self.backoff.after(lived);
+        let worker = Worker::send(self.recipe.clone(), old, delay)
+            .map_err(|source| dead(&Error::Start { program: self.recipe.program.clone(), source }))?;
+        self.state = State::Awaiting(worker);
+        Ok(())
+    }
+
+    /// Looks whether the next one has started.
+    fn arrive(&mut self, now: Instant) -> Result<Turned, LinkError> {
+        let State::Awaiting(worker) = &self.state else { return Ok(Turned::Alive) };
+        match worker.result.try_recv() {
+            Err(mpsc::TryRecvError::Empty) => Ok(Turned::Alive),
+            Ok(Ok(running)) => {
+                let PasstLink { network, .. } = self;
+                if network.v4.is_some() && !running.v4 || network.v6.is_some() && !running.v6 {
+                    warn!(v4 = running.v4, v6 = running.v6, "the new passt carries less than the last");
+                }
+                info!(pid = running.child.pid(), "passt was replaced");
+                self.state = State::Up { running, since: now };
+                Ok(Turned::Renewed)
+            }
+            Ok(Err(error)) => {
+                if is_hopeless(&error) {
+                    return Err(dead(&error));
+                }
+                warn!(%error, "passt does not start again yet");
+                self.replace(None, Duration::ZERO).map(|()| Turned::Alive)
+            }
+            Err(mpsc::TryRecvError::Disconnected) => {
+                warn!("the thread that starts passt has failed");
+                self.replace(None, Duration::ZERO).map(|()| Turned::Alive)
+            }
+        }
+    }
+
+    fn step(&mut self, now: Instant, fds: &[PollFd]) -> Result<Turned, LinkError> {
+        if let State::Up { running, .. } = &mut self.state
+            && let Some((words, rest)) = fds.split_first()
+        {
+            if words.revents != 0 {
+                running.child.words.read();
+            }
+            if let Err(lost) = running.wire.turn(rest) {
+                self.lose(lost);
+            }
+        }
+        if matches!(self.state, State::Lost { .. })
+            && let State::Lost { running, since, lost } = mem::replace(&mut self.state, State::Dead)
+        {
+            self.replace(Some((running, lost)), now.saturating_duration_since(since))?;
+            return Ok(Turned::Alive);
+        }
+        self.arrive(now)
+    }
+}
+
+impl Link for PasstLink {
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn send(&mut self, frame: &[IoSlice<'_>]) -> Sent {
+        match &mut self.state {
+            State::Up { running, .. } => running.wire.send(frame),
+            // As into a cable that is pulled out: what was meant for the last one is not for the next.
+            _ => Sent::Taken,
+        }
+    }
+
+    fn receive(&mut self, deliver: &mut dyn FnMut(&[u8])) -> bool {
+        let State::Up { running, .. } = &mut self.state else { return false };
+        running.wire.receive(deliver).unwrap_or_else(|lost| {
+            self.lose(lost);
+            false
+        })
+    }
+
+    fn interests(&mut self, now: Instant, fds: &mut Vec<PollFd>) -> Option<Instant> {
+        let entry = |fd| PollFd { fd, events: libc::POLLIN, revents: 0 };
+        match &mut self.state {
+            State::Awaiting(worker) => fds.push(entry(worker.life.as_raw_fd())),
+            State::Dead => {}
+            State::Lost { .. } => return Some(now),
+            State::Up { running, .. } => {
+                fds.push(entry(running.child.words.fd()));
+                running.wire.interests(fds);
+            }
+        }
+        None
+    }
+
+    fn turn(&mut self, now: Instant, fds: &[PollFd]) -> Result<Turned, LinkError> {
+        let turned = self.step(now, fds);
+        if turned.is_err() {
+            self.state = State::Dead;
+        }
+        turned
+    }
+}
+
+/// Whether another attempt would fail alike, however long one waits.
+fn is_hopeless(error: &Error) -> bool {
+    let Error::Start { source, .. } = error else { return false };
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
+    matches!(source.kind(), NotADirectory | NotFound | PermissionDenied)
+}
+
+fn dead(error: &Error) -> LinkError {
+    let mut reason = error.to_string();
+    if let Some(source) = std::error::Error::source(error) {
+        reason = format!("{reason}: {source}");
+    }
+    LinkError::Dead { name: NAME, reason }
+}
+
+/// A thread that starts a passt.
+#[derive(Debug)]
+struct Worker {
+    /// Closed at the other end when the thread is done; closed at ours, the thread gives up.
+    life: UnixStream,
+    result: mpsc::Receiver<Result<Running, Error>>,
+}
+
+impl Worker {
+    fn send(recipe: Arc<Recipe>, old: Option<(Running, Lost)>, delay: Duration) -> std::io::Result<Worker> {
+        let (life, owner) = UnixStream::pair()?;
+        let (sender, result) = mpsc::channel();
+        std::thread::Builder::new().name("netshunt-passt".to_owned()).spawn(move || {
+            if let Some((running, lost)) = old {
+                bury(running, &lost);
+            }
+            if !is_left_alone(&owner, delay) {
+                // Without an owner nobody takes it, and it ends with the message.
+                let _ = sender.send(recipe.start(&owner));
+            }
+            // The last: it wakes the owner, who finds the result.
+            drop(owner);
+        })?;
+        Ok(Worker { life, result })
+    }
+}
+
+/// Waits; whether the owner has gone meanwhile.
+fn is_left_alone(owner: &UnixStream, delay: Duration) -> bool {
+    let end = Instant::now() + delay;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd { fd: owner.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+        if sys::poll(&mut fds, left).is_err() || fds[0].revents != 0 {
+            return true;
+        }
+        if left.is_zero() {
+            return false;
+        }
+    }
+}
+
+fn bury(running: Running, lost: &Lost) {
+    let Running { wire, child, .. } = running;
+    let pid = child.pid();
+    drop(wire);
+    let (end, words) = child.bury(GRACE);
+    warn!(pid, reason = %lost, %end, words, "passt is gone: its connections are lost, another is started");
+}
+
+/// How long to wait before the next attempt.
+#[derive(Debug, Default)]
+struct Backoff {
+    next: Duration,
+}
+
+impl Backoff {
+    /// The last one `lived` for that long.
+    fn after(&mut self, lived: Duration) -> Duration {
+        let delay = if lived >= STEADY { Duration::ZERO } else { self.next };
+        self.next = (delay * 2).clamp(FIRST, MOST);
+        delay
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_replacement_comes_at_once_and_the_others_later_and_later() {
+        let mut backoff = Backoff::default();
+        let millis = |lived| move |backoff: &mut Backoff| backoff.after(lived).as_millis();
+        let short = millis(Duration::from_secs(1));
+        let delays: Vec<u128> = (0..9).map(|_| short(&mut backoff)).collect();
+        assert_eq!(delays, [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert_eq!(millis(STEADY)(&mut backoff), 0);
+        assert_eq!(short(&mut backoff), 100);
+    }
+}
