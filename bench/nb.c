@@ -8,6 +8,7 @@
  *    BASE+1  TCP sink: reads to the end, answers with the count in 8 bytes
  *    BASE+2  TCP source: writes 128 KiB blocks until the peer goes away
  *    BASE+3  HTTP: whatever comes in, 200 and a body of 6 bytes go out; then it closes
+ *    BASE+4  TCP: 8 bytes, how much the sink has read so far in all its connections
  * Client: nb MODE HOST PORT ...     prints one line of JSON; an "error" or "err" in it is a failure
  *    tcp_rr   HOST BASE   SEC [SIZE]   ping-pong on one open connection
  *    tcp_crr  HOST BASE   SEC [MAXN]   connect, one byte there and back, close
@@ -15,7 +16,7 @@
  *    udp_dns  HOST BASE   SEC [SIZE]   a new UDP socket for each request
  *    conns    HOST BASE   N   [HOLD]   N connections, all held, three rounds of echo
  *    hold     HOST BASE   N            N connections, echoed once, held until standard input ends
- *    tx       HOST BASE+1 SEC [P]      client to server over P connections
+ *    tx       HOST BASE+1 SEC [P]      client to server over P connections; counts what arrived
  *    rx       HOST BASE+2 SEC [P]      server to client over P connections
  *    ttfb     HOST BASE+3              a GET; prints when its first byte is here
  * What this machine can do at best, without a network:
@@ -179,17 +180,29 @@ static void srv_udp(int port)
     }
 }
 
+static _Atomic uint64_t sunk;
+
 static void *sink_conn(void *p)
 {
     int fd = (int)(intptr_t)p;
     char *b = malloc(BLK);
     uint64_t tot = 0;
     ssize_t r;
-    while ((r = read(fd, b, BLK)) > 0)
+    while ((r = read(fd, b, BLK)) > 0) {
         tot += r;
+        atomic_fetch_add_explicit(&sunk, r, memory_order_relaxed);
+    }
     if (write(fd, &tot, 8) != 8) { /* peer gone */ }
     close(fd);
     free(b);
+    return NULL;
+}
+static void *sunk_conn(void *p)
+{
+    int fd = (int)(intptr_t)p;
+    uint64_t tot = atomic_load(&sunk);
+    if (write(fd, &tot, 8) != 8) { /* peer gone */ }
+    close(fd);
     return NULL;
 }
 static void *source_conn(void *p)
@@ -228,6 +241,18 @@ static void srv_threads(int port, void *(*f)(void *))
             pthread_detach(t);
     }
 }
+static void *srv_sunk(void *p)
+{
+    srv_threads((int)(intptr_t)p, sunk_conn);
+    return NULL;
+}
+static void srv_sink(int base)
+{
+    pthread_t t;                       /* one process: they share the count */
+    if (pthread_create(&t, NULL, srv_sunk, (void *)(intptr_t)(base + 4)))
+        die("thread");
+    srv_threads(base + 1, sink_conn);
+}
 static int server(int base)
 {
     struct rlimit rl = { 65536, 65536 };
@@ -235,7 +260,7 @@ static int server(int base)
     signal(SIGPIPE, SIG_IGN);
     if (!fork()) srv_echo(base);
     if (!fork()) srv_udp(base);
-    if (!fork()) srv_threads(base + 1, sink_conn);
+    if (!fork()) srv_sink(base);
     if (!fork()) srv_threads(base + 2, source_conn);
     if (!fork()) srv_threads(base + 3, http_conn);
     while (wait(NULL) > 0)
@@ -397,50 +422,84 @@ static int c_hold(const char *h, int p, int n)
     return 0;
 }
 
-struct bulk { struct sockaddr_in a; double end; int tx; uint64_t bytes; int err; };
+/* Some networks stall. Then what arrived until here is the result, not the time to the very end. */
+#define PATIENCE 1.0
+
+struct bulk { struct sockaddr_in a; double end; int tx; uint64_t bytes; int err, late; };
+static void limit(int fd, int option, double secs)
+{
+    struct timeval tv = { (time_t)secs, (secs - (time_t)secs) * 1e6 };
+    setsockopt(fd, SOL_SOCKET, option, &tv, sizeof tv);
+}
 static void *bulk_thr(void *p)
 {
     struct bulk *b = p;
     char *buf = calloc(1, BLK);
     int fd = tcp_connect(&b->a);
     if (fd < 0) { b->err = errno; return NULL; }
+    limit(fd, b->tx ? SO_SNDTIMEO : SO_RCVTIMEO, 0.1);
     while (now() < b->end) {
         ssize_t r = b->tx ? write(fd, buf, BLK) : read(fd, buf, BLK);
+        if (r < 0 && errno == EAGAIN) continue;
         if (r <= 0) { b->err = r ? errno : EPIPE; break; }
         b->bytes += r;
     }
-    if (b->tx) {                       /* count what arrived, not what was queued */
+    if (b->tx && !b->err) {            /* count what arrived, not what was queued */
         uint64_t cnt = 0;
         shutdown(fd, SHUT_WR);
-        if (recv(fd, &cnt, 8, MSG_WAITALL) == 8) b->bytes = cnt;
-        else b->err = errno ? errno : EPIPE;
+        limit(fd, SO_RCVTIMEO, PATIENCE);
+        ssize_t r = recv(fd, &cnt, 8, MSG_WAITALL);
+        if (r == 8) b->bytes = cnt;
+        else if (r < 0 && errno == EAGAIN) b->late = 1;
+        else b->err = r < 0 ? errno : EPIPE;
+    }
+    if (b->late) {                     /* do not drag it on */
+        struct linger now = { 1, 0 };
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     }
     close(fd);
     free(buf);
     return NULL;
 }
+/* What the sink has read so far, of everybody. */
+static uint64_t all_sunk(const char *h, int p)
+{
+    struct sockaddr_in a = addr_of(h, p + 3);
+    uint64_t tot = 0;
+    int fd = tcp_connect(&a);
+    if (fd < 0)
+        die("connect");
+    limit(fd, SO_RCVTIMEO, 5);
+    if (recv(fd, &tot, 8, MSG_WAITALL) != 8)
+        die("count");
+    close(fd);
+    return tot;
+}
 static int c_bulk(int tx, const char *h, int p, double secs, int par)
 {
     struct bulk b[64];
     pthread_t t[64];
-    uint64_t tot = 0;
-    int err = 0;
+    uint64_t tot = 0, before = tx ? all_sunk(h, p) : 0;
+    int err = 0, late = 0;
     signal(SIGPIPE, SIG_IGN);
     if (par > 64) par = 64;
     double t0 = now();
     for (int i = 0; i < par; i++) {
-        b[i] = (struct bulk){ addr_of(h, p), t0 + secs, tx, 0, 0 };
+        b[i] = (struct bulk){ addr_of(h, p), t0 + secs, tx, 0, 0, 0 };
         pthread_create(&t[i], NULL, bulk_thr, &b[i]);
     }
     for (int i = 0; i < par; i++) {
         pthread_join(t[i], NULL);
         tot += b[i].bytes;
+        late += b[i].late;
         if (b[i].err) err = b[i].err;
     }
     double el = now() - t0;
+    if (late)
+        tot = all_sunk(h, p) - before;
     printf("{\"mode\":\"%s\",\"p\":%d,\"secs\":%.3f,\"bytes\":%llu,\"gbps\":%.3f,"
-           "\"gib_s\":%.3f,\"cpu_s\":%.3f,\"err\":\"%s\"}\n", tx ? "tx" : "rx", par, el,
-           (unsigned long long)tot, tot * 8 / el / 1e9, tot / el / (1 << 30), cpu_self(),
+           "\"gib_s\":%.3f,\"cpu_s\":%.3f,\"late\":%d,\"err\":\"%s\"}\n", tx ? "tx" : "rx", par, el,
+           (unsigned long long)tot, tot * 8 / el / 1e9, tot / el / (1 << 30), cpu_self(), late,
            err ? strerror(err) : "");
     return 0;
 }

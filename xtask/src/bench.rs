@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: native and netshunt on each of its paths, interleaved in a private network.
+//! `cargo xtask bench`: native, netshunt on each of its paths, and its peers, interleaved in a private network.
 //!
 //! Two processes: this one builds, starts the other as root in namespaces of its own ([`inside`]), and
 //! turns the samples that it leaves into a report. Every ratio is to native in the same round, so that
@@ -23,6 +23,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::packages::{self, Purpose};
+use crate::passt_sid;
 use crate::shell::{self, Privilege, say};
 use arena::Arena;
 use load::{Load, Pace};
@@ -35,8 +36,8 @@ const ROUNDS: u32 = 15;
 /// What the inner process leaves in the folder that both know.
 const SAMPLES: &str = "samples.json";
 
-/// Which of its files everybody may run, in that folder.
-const FILES: [&str; 3] = ["nb", "netshunt", "liblkl.so"];
+/// The programs of `bench/`, and what gcc is told about each.
+const LOADS: [(&str, &[&str]); 2] = [("nb", &["-pthread"]), ("nsrun", &[])];
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
@@ -68,6 +69,11 @@ impl Options {
 
     fn loads(&self) -> Vec<Load> {
         if self.check { target::loads() } else { load::ALL.to_vec() }
+    }
+
+    /// Whether that load is to be run on that way.
+    fn wants(&self, load: Load, way: Way) -> bool {
+        load.is_for(way) && (!self.check || target::concern(load, way))
     }
 
     /// The words that ask for the same again.
@@ -135,7 +141,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Builds the three programs and puts them where everybody may run them.
+/// Builds what is measured and puts it where everybody may run it.
 fn build(results: &Path, files: &Files) -> Result<()> {
     let library = match env::var_os("NETSHUNT_LKL") {
         Some(library) => PathBuf::from(library),
@@ -144,20 +150,25 @@ fn build(results: &Path, files: &Files) -> Result<()> {
             shell::target().join("lkl/liblkl.so")
         }
     };
-    say("building netshunt (cargo build --release) and the load (bench/nb.c)");
+    say("building netshunt (cargo build --release) and the load (bench/)");
     shell::run(&mut shell::cargo(&["build", "--release", "--package", "netshunt"]))?;
-    let load = results.join("nb");
-    let mut gcc = Command::new("gcc");
-    gcc.args(["-O2", "-Wall", "-static", "-pthread", "-o"]).arg(&load);
-    shell::run(gcc.arg(shell::workspace().join("bench/nb.c")))?;
-    let sources = [load, shell::target().join("release/netshunt"), library];
-    for (source, name) in sources.iter().zip(FILES) {
-        let copy = files.0.join(name);
-        fs::copy(source, &copy).with_context(|| format!("cannot copy {}", source.display()))?;
-        // Whatever the umask was when it was built.
-        shell::run(Command::new("chmod").arg("755").arg(&copy))?;
+    files.take(&library, "liblkl.so")?;
+    files.take(&shell::target().join("release/netshunt"), "netshunt")?;
+    for (name, options) in LOADS {
+        let made = results.join(name);
+        let mut gcc = Command::new("gcc");
+        gcc.args(["-O2", "-Wall", "-static"]).args(options).arg("-o").arg(&made);
+        shell::run(gcc.arg(shell::workspace().join(format!("bench/{name}.c"))))?;
+        files.take(&made, name)?;
     }
-    Ok(())
+    match passt_sid::ensure_unpacked() {
+        // Not everybody may look into a target folder.
+        Ok(program) => files.take(program.parent().context("it lies in a folder")?, "passt-sid"),
+        Err(error) => {
+            say(format!("no passt of Debian sid: {error:#}"));
+            Ok(())
+        }
+    }
 }
 
 /// This program again, as root, in namespaces whose processes all die with it.
@@ -177,12 +188,19 @@ fn inside(options: &Options, folder: &Path) -> Result<()> {
     // A path that does not work at all is told once.
     let mut ways = Vec::new();
     for way in Way::ALL {
+        if !options.loads().iter().any(|&load| options.wants(load, way)) {
+            continue;
+        }
+        if let Some(advice) = arena.programs.lacks(way) {
+            samples.lack(format!("{}: {advice}", way.name()));
+            continue;
+        }
         match arena.probe(way) {
             Ok(()) => ways.push(way),
-            Err(error) => samples.fail(format!("{}: {error:#}", way.name())),
+            Err(error) => samples.fail(format!("{}: {error:#}; {}", way.name(), arena.last_words())),
         }
     }
-    if !ways.contains(&Way::Native) {
+    if !ways.contains(&Way::NATIVE) {
         bail!("nothing to compare with: {}", samples.failures.join("; "));
     }
     let pace = if options.quick { Pace::QUICK } else { Pace::FULL };
@@ -194,10 +212,13 @@ fn inside(options: &Options, folder: &Path) -> Result<()> {
         }
         samples.open_round();
         for load in options.loads() {
-            for &way in &ways {
+            for &way in ways.iter().filter(|&&way| options.wants(load, way)) {
                 match load.run(&arena, way, &pace) {
                     Ok(values) => values.into_iter().for_each(|(name, value)| samples.put(name, way, value)),
-                    Err(error) => samples.fail(format!("{}, {load:?}: {error:#}", way.name())),
+                    Err(error) => {
+                        let said = arena.last_words();
+                        samples.fail(format!("{}, {load:?}: {error:#}; {said}", way.name()));
+                    }
                 }
             }
         }
@@ -217,6 +238,13 @@ impl Files {
         let files = Self(PathBuf::from(made.trim()));
         shell::run(Command::new("chmod").arg("755").arg(&files.0))?;
         Ok(files)
+    }
+
+    /// Copies a file or a folder, for everybody, whatever the umask was when it was made.
+    fn take(&self, from: &Path, name: &str) -> Result<()> {
+        let to = self.0.join(name);
+        shell::run(Command::new("cp").args(["-r", "--"]).arg(from).arg(&to))?;
+        shell::run(Command::new("chmod").args(["-R", "a+rX,u+w", "--"]).arg(&to))
     }
 }
 

@@ -1,30 +1,37 @@
 //! The private network: this namespace is the machine, another behind a veth is the server.
 
 use std::cell::Cell;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::way::Way;
-use super::{eventually, processes};
+use super::eventually;
+use super::processes::{self, watched};
+use super::way::{Host, Programs, TUNED, Way};
 use crate::shell;
 
 /// The server has several addresses, taken in turn: connections just closed sit in TIME_WAIT for a
 /// minute, and the more of them there are to one address the longer connect(2) looks for a port.
 const ADDRESSES: u8 = 8;
 
-/// No load takes this long.
-const LIMIT: Duration = Duration::from_secs(60);
+/// As long as a peer's daemon may take to end after the command it served.
+const LINGER: Duration = Duration::from_secs(5);
 
-/// The user that netshunt and the load run as: nobody.
+/// Where standard error of a load goes, in the folder.
+const ERRORS: &str = "errors";
+
+/// What namespaces begin with.
+const TCP_WMEM: &str = "/proc/sys/net/ipv4/tcp_wmem";
+
+/// The user that netshunt, the peers and the load run as: nobody.
 const USER: &str = "65534";
 
 /// The ports of a server; see `bench/nb.c`.
@@ -34,6 +41,8 @@ pub(crate) enum Port {
     Sink,
     Source,
     Http,
+    /// What the sink has read: the load asks itself.
+    Sunk,
 }
 
 /// Where guest, netshunt and server run.
@@ -60,7 +69,7 @@ impl Place {
 pub(crate) struct Finished {
     /// What it printed.
     pub(crate) report: Value,
-    /// Processor time of load, netshunt and server, in seconds.
+    /// Processor time of load, netshunt or peer, and server, in seconds.
     pub(crate) cpu: f64,
 }
 
@@ -68,20 +77,26 @@ pub(crate) struct Finished {
 #[derive(Debug)]
 pub(crate) struct Arena {
     folder: PathBuf,
+    pub(crate) programs: Programs,
     processor: String,
     /// One anywhere, one pinned.
     servers: [u32; 2],
+    /// The processes that are there between two loads.
+    residents: Vec<u32>,
+    /// The host's own `tcp_wmem`.
+    wmem: String,
     turn: Cell<u8>,
 }
 
 impl Arena {
-    /// Inside the namespaces that are to be filled; `folder` holds the programs.
+    /// Inside the namespaces that are to be filled, as their first process; `folder` holds the programs.
     pub(crate) fn build(folder: &Path) -> Result<Self> {
+        ensure!(std::process::id() == 1, "not the first process of a namespace: daemons would be lost");
         let far = Command::new("unshare").args(["--net", "sleep", "infinity"]).spawn()?.id().to_string();
         let name = format!("/proc/{far}/comm");
         // The child has its namespace once it has become sleep.
         eventually("a network namespace", || {
-            std::fs::read_to_string(&name).is_ok_and(|name| name.trim() == "sleep")
+            fs::read_to_string(&name).is_ok_and(|name| name.trim() == "sleep")
         })?;
         let addresses: String =
             (0..ADDRESSES).map(|n| format!("ip address add {}/24 dev far\n", address(n))).collect();
@@ -90,6 +105,8 @@ impl Arena {
              ip link add near type veth peer name far netns {far}
              ip address add 192.0.2.1/24 dev near
              ip link set near up
+             # pasta and slirp4netns open it as nobody; some machines keep it for root.
+             mount -t tmpfs -o mode=755 none /dev/net && mknod -m 666 /dev/net/tun c 10 200 || true
              ip route add default via {}
              nsenter --target {far} --net sh -eu -c '
                  ip link set lo up
@@ -100,39 +117,48 @@ impl Arena {
         shell::run(Command::new("sh").args(["-eu", "-c", &script]))?;
         let mut arena = Self {
             folder: folder.to_owned(),
+            programs: Programs::new(folder),
             processor: last_processor()?,
             servers: [0; 2],
+            residents: Vec::new(),
+            wmem: fs::read_to_string(TCP_WMEM).with_context(|| format!("cannot read {TCP_WMEM}"))?,
             turn: Cell::new(0),
         };
+        for (path, text) in arena.programs.configurations() {
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        }
         for (index, place) in [Place::Anywhere, Place::Pinned].into_iter().enumerate() {
             let mut server = Command::new("nsenter");
             server.args(["--target", &far, "--net"]).args(arena.pin(place));
             server.arg(arena.file("nb")).arg("server").arg(place.base().to_string());
             arena.servers[index] = server.stdin(Stdio::null()).spawn()?.id();
-            for port in [Port::Echo, Port::Sink, Port::Source, Port::Http] {
+            for port in [Port::Echo, Port::Sink, Port::Source, Port::Http, Port::Sunk] {
                 let port = place.base() + port as u16;
                 eventually("the server", || TcpStream::connect((address(0), port)).is_ok())?;
             }
         }
+        processes::reap();
+        arena.residents = processes::numbers()?;
         Ok(arena)
     }
 
     /// Whether a GET comes through, and by the way it should.
     pub(crate) fn probe(&self, way: Way) -> Result<()> {
+        self.set(way.host)?;
         let mut command = self.command(way, Place::Anywhere, &["--flow-log=-"]);
         command.args(self.load("ttfb", Place::Anywhere, Port::Http));
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let (mut said, mut errors) = (String::new(), String::new());
-        let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let mut output = child.stdout.take().expect("asked for a pipe above");
+        let mut said = String::new();
         let status = watched(&mut child, |child| {
-            // Neither fills a pipe.
-            out.as_mut().map(|out| out.read_to_string(&mut said)).transpose()?;
-            err.as_mut().map(|err| err.read_to_string(&mut errors)).transpose()?;
+            output.read_to_string(&mut said)?;
             child.wait()
         })?;
-        ensure!(status.success() && said.contains("ttfb"), "{status}: {said}{errors}");
-        let seen = format!("\"verdict\":\"{}\"", way.verdict());
-        ensure!(way == Way::Native || errors.contains(&seen), "the flow log has no {seen}: {errors}");
+        self.settle()?;
+        ensure!(status.success() && said.contains("ttfb"), "{status}: {said}");
+        let Some(verdict) = way.verdict() else { return Ok(()) };
+        let seen = format!("\"verdict\":\"{verdict}\"");
+        ensure!(self.last_words().contains(&seen), "the flow log has no {seen}");
         Ok(())
     }
 
@@ -145,6 +171,7 @@ impl Arena {
         port: Port,
         rest: &[String],
     ) -> Result<Finished> {
+        self.set(way.host)?;
         let mut command = self.command(way, place, &[]);
         command.args(self.load(mode, place, port)).args(rest);
         let before = self.cpu()?;
@@ -155,6 +182,7 @@ impl Arena {
             output.read_line(&mut line)?;
             child.wait()
         })?;
+        self.settle()?;
         let report = parsed(&line)?;
         ensure!(status.success(), "{status}: {line}");
         Ok(Finished { report, cpu: self.cpu()? - before })
@@ -168,6 +196,7 @@ impl Arena {
         let mut child = command.spawn()?;
         let status = watched(&mut child, Child::wait)?;
         let took = started.elapsed();
+        self.settle()?;
         ensure!(status.success(), "{program}: {status}");
         Ok(took)
     }
@@ -185,24 +214,63 @@ impl Arena {
             let took = started.elapsed();
             child.wait().map(|_| took)
         })?;
+        self.settle()?;
         parsed(&line).map(|_| took)
     }
 
-    /// Resident MB of netshunt while the load holds so many connections.
-    pub(crate) fn resident(&self, way: Way, connections: u32) -> Result<f64> {
+    /// MB of memory of netshunt or a peer, helpers too, while the load holds so many connections.
+    pub(crate) fn memory(&self, way: Way, connections: u32) -> Result<f64> {
         let mut command = self.command(way, Place::Anywhere, &[]);
         command.args(self.load("hold", Place::Anywhere, Port::Echo)).arg(connections.to_string());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let mut output = BufReader::new(child.stdout.take().expect("asked for a pipe above"));
         let mut line = String::new();
-        watched(&mut child, |child| {
+        let memory = watched(&mut child, |child| {
             output.read_line(&mut line)?;
-            let resident = processes::resident_of_tree(child.id(), "nb");
+            let memory = processes::memory(&self.residents, "nb");
             // The end of its standard input lets the load go; waiting closes it.
             child.wait()?;
             parsed(&line)?;
-            resident
-        })
+            memory
+        });
+        self.settle()?;
+        memory
+    }
+
+    /// What was said last on standard error, in one line.
+    pub(crate) fn last_words(&self) -> String {
+        let said = fs::read(self.file(ERRORS)).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        // Debian 12's passt tells of every line that it cannot log.
+        let lines = said.lines().filter(|line| !line.ends_with("bytes to syslog"));
+        lines.map(str::trim).collect::<Vec<_>>().join(" / ")
+    }
+
+    /// Makes this namespace the host that a way is about.
+    fn set(&self, host: Host) -> Result<()> {
+        let wmem = match host {
+            Host::Default => self.wmem.as_str(),
+            Host::Tuned => TUNED,
+        };
+        fs::write(TCP_WMEM, wmem).with_context(|| format!("cannot write {TCP_WMEM}"))
+    }
+
+    /// Waits until nothing is left of a load, so that all its processor time is known and the next is
+    /// alone. What stays is killed, and told.
+    fn settle(&self) -> Result<()> {
+        let deadline = Instant::now() + LINGER;
+        loop {
+            processes::reap();
+            let left: Vec<u32> =
+                processes::numbers()?.into_iter().filter(|number| !self.residents.contains(number)).collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                bail!("still there {LINGER:?} after the command: {}", processes::kill(&left)?.join(", "));
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Seconds of processor time of everything that takes part.
@@ -212,14 +280,14 @@ impl Arena {
         Ok(servers + processes::cpu_of_children()?)
     }
 
-    /// The words before the program: a user without rights, perhaps one processor, perhaps netshunt.
+    /// The words before the program: a user without rights, perhaps one processor, netshunt or a peer.
     fn command(&self, way: Way, place: Place, options: &[&str]) -> Command {
         let mut command = Command::new("setpriv");
+        // Of interest only when something fails.
+        command.stderr(File::create(self.file(ERRORS)).map_or_else(|_| Stdio::null(), Stdio::from));
         command.arg(format!("--reuid={USER}")).arg(format!("--regid={USER}"));
         command.args(["--clear-groups", "--bounding-set=-all", "--inh-caps=-all"]).args(self.pin(place));
-        if let Some(composition) = way.options() {
-            command.arg(self.file("netshunt")).args(composition).args(options).arg("--");
-        }
+        command.args(way.words(&self.programs, options));
         // Nothing of a developer's environment configures what is measured.
         command.env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin");
         command.env("NETSHUNT_LKL", self.file("liblkl.so")).current_dir("/");
@@ -255,7 +323,7 @@ fn address(n: u8) -> String {
 
 /// The processor for pinned measurements: the last we may use, since interrupts favour the first.
 fn last_processor() -> Result<String> {
-    let status = std::fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
+    let status = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
     let last = list.and_then(|list| list.trim().rsplit([',', '-']).next());
     Ok(last.context("/proc/self/status has no Cpus_allowed_list")?.to_owned())
@@ -269,29 +337,6 @@ fn parsed(line: &str) -> Result<Value> {
         || report["errs"].as_u64().is_some_and(|errors| errors > 0);
     ensure!(!failed, "{}", line.trim_end());
     Ok(report)
-}
-
-/// Does `work` with the child; kills its process group when that takes too long.
-fn watched<T, E: Into<anyhow::Error>>(
-    child: &mut Child,
-    work: impl FnOnce(&mut Child) -> Result<T, E>,
-) -> Result<T> {
-    let group = format!("-{}", child.id());
-    let (done, watch) = mpsc::channel::<()>();
-    thread::scope(|scope| {
-        let watch = scope.spawn(move || {
-            let late = watch.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout);
-            if late {
-                let _ = Command::new("sh").args(["-c", "kill -KILL -- \"$1\"", "sh", &group]).status();
-            }
-            late
-        });
-        let result = work(child);
-        drop(done);
-        let late = watch.join().expect("it does not panic");
-        ensure!(!late, "killed: not done within {LIMIT:?}");
-        result.map_err(Into::into)
-    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::arena::{Arena, Place, Port};
 use super::samples::Summary;
-use super::way::Way;
+use super::way::{Host, Road, Way};
 
 /// One line of the report.
 #[derive(Clone, Copy, Debug)]
@@ -23,24 +23,54 @@ const fn metric(name: &'static str, label: &'static str, unit: &'static str, dig
     Metric { name, label, unit, digits }
 }
 
+/// A table of the report.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Group {
+    pub(crate) title: &'static str,
+    pub(crate) metrics: &'static [Metric],
+}
+
 /// In the order of the report.
-pub(crate) const METRICS: &[Metric] = &[
+pub(crate) const GROUPS: &[Group] = &[
+    Group { title: "Bulk out", metrics: BULK_OUT },
+    Group { title: "Bulk in", metrics: BULK_IN },
+    Group { title: "Round trips", metrics: ROUND_TRIPS },
+    Group { title: "Connections", metrics: CONNECTIONS },
+    Group { title: "Start and memory", metrics: START },
+];
+
+/// Every line, whichever table it is in.
+pub(crate) fn metrics() -> impl Iterator<Item = &'static Metric> {
+    GROUPS.iter().flat_map(|group| group.metrics)
+}
+
+const BULK_OUT: &[Metric] = &[
     metric("tx1", "bulk out, 1 stream", "Gbit/s", 1),
     metric("tx4", "bulk out, 4 streams", "Gbit/s", 1),
+    metric("tx1_cpu", "processor time, bulk out", "s/GiB", 2),
+];
+
+const BULK_IN: &[Metric] = &[
     metric("rx1", "bulk in, 1 stream", "Gbit/s", 1),
     metric("rx4", "bulk in, 4 streams", "Gbit/s", 1),
-    metric("tx1_cpu", "processor time, bulk out", "s/GiB", 2),
     metric("rx1_cpu", "processor time, bulk in", "s/GiB", 2),
+];
+
+const ROUND_TRIPS: &[Metric] = &[
     metric("rr_pin_p50", "TCP_RR pinned, p50", "µs", 1),
     metric("rr_pin_p99", "TCP_RR pinned, p99", "µs", 1),
     metric("rr_p50", "TCP_RR, p50", "µs", 1),
     metric("rr_p99", "TCP_RR, p99", "µs", 1),
-    metric("crr_pin", "connections pinned", "1/s", 0),
-    metric("crr", "connections", "1/s", 0),
+];
+
+const CONNECTIONS: &[Metric] =
+    &[metric("crr_pin", "connections pinned", "1/s", 0), metric("crr", "connections", "1/s", 0)];
+
+const START: &[Metric] = &[
     metric("exit", "start to exit of /bin/true", "ms", 1),
     metric("first_byte", "start to first byte of a GET", "ms", 1),
-    metric("rss_0", "netshunt's memory, idle", "MB", 1),
-    metric("rss_100", "netshunt's memory, 100 connections", "MB", 1),
+    metric("mem_0", "memory of all helpers, idle", "MB", 1),
+    metric("mem_100", "memory, 100 connections", "MB", 1),
 ];
 
 /// A run of a program that gives one or more metrics.
@@ -51,7 +81,7 @@ pub(crate) enum Load {
     BulkOut(u32),
     /// Connect, one byte there and back, close.
     Connects(Place),
-    /// Until `/bin/true` has ended, netshunt too.
+    /// Until `/bin/true` has ended, and what was started for it.
     Exit,
     /// Until a program just started has the first byte of an answer.
     FirstByte,
@@ -89,16 +119,16 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) const FULL: Self = Self {
-        bulk: Duration::from_millis(1000),
-        round_trips: Duration::from_millis(500),
-        connections: 2000,
-        starts: 5,
+        bulk: Duration::from_millis(700),
+        round_trips: Duration::from_millis(300),
+        connections: 1000,
+        starts: 3,
     };
     pub(crate) const QUICK: Self = Self {
-        bulk: Duration::from_millis(300),
-        round_trips: Duration::from_millis(200),
-        connections: 500,
-        starts: 2,
+        bulk: Duration::from_millis(200),
+        round_trips: Duration::from_millis(100),
+        connections: 200,
+        starts: 1,
     };
 }
 
@@ -106,6 +136,17 @@ impl Pace {
 type Values = Vec<(&'static str, f64)>;
 
 impl Load {
+    /// Whether there is anything to learn from it on that way.
+    pub(crate) fn is_for(self, way: Way) -> bool {
+        match self {
+            Self::BulkIn(_) | Self::BulkOut(_) => true,
+            // There is nothing but the program itself.
+            Self::Memory(_) => way.road != Road::Native && way.host == Host::Default,
+            // Their few bytes fit into the least buffer.
+            _ => way.host == Host::Default,
+        }
+    }
+
     /// Runs it once.
     ///
     /// # Errors
@@ -162,12 +203,8 @@ fn starts(name: &'static str, pace: &Pace, one: impl Fn() -> Result<Duration>) -
 }
 
 fn memory(arena: &Arena, way: Way, connections: u32) -> Result<Values> {
-    // There is nothing but the program itself.
-    if way == Way::Native {
-        return Ok(Vec::new());
-    }
-    let name = if connections == 0 { "rss_0" } else { "rss_100" };
-    Ok(vec![(name, arena.resident(way, connections)?)])
+    let name = if connections == 0 { "mem_0" } else { "mem_100" };
+    Ok(vec![(name, arena.memory(way, connections)?)])
 }
 
 fn seconds(duration: Duration) -> String {

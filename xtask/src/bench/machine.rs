@@ -16,7 +16,10 @@ pub(crate) fn describe(files: &Path) -> Machine {
         ("commit", commit()),
         ("netshunt", said(&files.join("netshunt").display().to_string(), &["--version"])),
         ("kernel library", library(&files.join("liblkl.so"))),
-        ("libslirp", said("dpkg-query", &["-W", "-f", "${Version}", "libslirp0"])),
+        ("libslirp", package("libslirp0")),
+        ("passt, pasta", package("passt")),
+        ("passt, pasta of sid", read(&files.join("passt-sid/version").display().to_string())),
+        ("slirp4netns", package("slirp4netns")),
         ("system", system()),
         ("kernel", said("uname", &["-srm"])),
         ("processor", processor()),
@@ -78,12 +81,16 @@ fn memory() -> String {
         .map_or("unknown".to_owned(), |kib| format!("{} MiB", kib >> 10))
 }
 
+fn package(name: &str) -> String {
+    said("dpkg-query", &["-W", "-f", "${Version}", name])
+}
+
 fn setting(name: &str) -> String {
     read(&format!("/proc/sys/net/ipv4/{name}")).split_ascii_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_else(|_| "unknown".to_owned())
+    fs::read_to_string(path).map_or("unknown".to_owned(), |text| text.trim_end().to_owned())
 }
 
 fn said(program: &str, arguments: &[&str]) -> String {

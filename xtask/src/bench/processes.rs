@@ -1,8 +1,15 @@
-//! What /proc tells about processes: who descends from whom, processor time, memory.
+//! Processes: who descends from whom, processor time and memory, as /proc tells; and an end to each.
 
 use std::fs;
+use std::process::{Child, Command};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+
+/// No load takes this long.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// USER_HZ, the unit of times in /proc: 100 on every architecture that netshunt runs on (proc(5)).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -69,23 +76,74 @@ pub(crate) fn cpu_of_children() -> Result<f64> {
     Ok(Process::parse(&line).context("/proc/self/stat is not as proc(5) says")?.children)
 }
 
-/// Resident MB (10^6) of `root` and its descendants, those called `except` left out.
+/// The numbers of all processes of this namespace, those that only wait to be reaped too.
+pub(crate) fn numbers() -> Result<Vec<u32>> {
+    Ok(all()?.iter().map(|process| process.pid).collect())
+}
+
+/// Takes the exit status of every child that has ended, and with it the processor time it used.
 ///
-/// What several share counts for each; one that ends meanwhile counts nothing.
-pub(crate) fn resident_of_tree(root: u32, except: &str) -> Result<f64> {
-    let tree = tree(root)?;
-    let counted = tree.iter().filter(|process| process.name != except);
+/// Daemons come to the first process of a namespace when the process that made them ends.
+pub(crate) fn reap() {
+    while let Ok(Some(_)) = rustix::process::waitpid(None, rustix::process::WaitOptions::NOHANG) {}
+}
+
+/// Kills processes by their numbers and returns their names.
+pub(crate) fn kill(numbers: &[u32]) -> Result<Vec<String>> {
+    let processes = all()?;
+    let condemned = processes.iter().filter(|process| numbers.contains(&process.pid));
+    Ok(condemned
+        .map(|process| {
+            if let Some(pid) = i32::try_from(process.pid).ok().and_then(rustix::process::Pid::from_raw) {
+                // One that has ended since is gone as well.
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+            process.name.clone()
+        })
+        .collect())
+}
+
+/// MB (10^6) of memory of all processes but the ones with these numbers and those called `except`.
+///
+/// What several share counts in equal parts: PSS, proc_pid_smaps(5). One that ends meanwhile counts
+/// nothing.
+pub(crate) fn memory(others: &[u32], except: &str) -> Result<f64> {
+    let all = all()?;
+    let counted = all.iter().filter(|process| !others.contains(&process.pid) && process.name != except);
     let kib: f64 = counted
-        .filter_map(|process| resident(&fs::read_to_string(format!("/proc/{}/status", process.pid)).ok()?))
+        .filter_map(|process| share(&fs::read_to_string(format!("/proc/{}/smaps_rollup", process.pid)).ok()?))
         .sum();
-    ensure!(kib > 0.0, "nothing of process {root} is left to measure");
+    ensure!(kib > 0.0, "no process is left to measure");
     Ok(kib * 1024.0 / 1e6)
 }
 
-/// VmRSS of a /proc/PID/status, in KiB; a zombie has none.
-fn resident(status: &str) -> Option<f64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+/// The proportional share of a /proc/PID/smaps_rollup, in KiB; a zombie has none.
+fn share(rollup: &str) -> Option<f64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// Does `work` with the child; kills its process group when that takes too long.
+pub(crate) fn watched<T, E: Into<anyhow::Error>>(
+    child: &mut Child,
+    work: impl FnOnce(&mut Child) -> Result<T, E>,
+) -> Result<T> {
+    let group = format!("-{}", child.id());
+    let (done, watch) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        let watch = scope.spawn(move || {
+            let late = watch.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout);
+            if late {
+                let _ = Command::new("sh").args(["-c", "kill -KILL -- \"$1\"", "sh", &group]).status();
+            }
+            late
+        });
+        let result = work(child);
+        drop(done);
+        let late = watch.join().expect("it does not panic");
+        ensure!(!late, "killed: not done within {LIMIT:?}");
+        result.map_err(Into::into)
+    })
 }
 
 #[cfg(test)]
@@ -104,12 +162,15 @@ mod tests {
     fn we_are_in_our_own_tree() {
         let own = std::process::id();
         assert_eq!(tree(own).unwrap()[0].pid, own);
-        assert!(resident_of_tree(own, "").unwrap() > 0.1);
+        assert!(numbers().unwrap().contains(&own));
     }
 
     #[test]
     fn memory_is_read() {
-        assert_eq!(resident("VmPeak:\t  99 kB\nVmRSS:\t    1234 kB\n"), Some(1234.0));
-        assert_eq!(resident("Name:\tkthreadd\n"), None);
+        assert_eq!(share("Rss:\t  99 kB\nPss:\t    1234 kB\nPss_Anon: 5 kB\n"), Some(1234.0));
+        assert_eq!(share("Rss:\t 5 kB\n"), None);
+        let own = std::process::id();
+        let rest: Vec<u32> = numbers().unwrap().into_iter().filter(|number| *number != own).collect();
+        assert!(memory(&rest, "").unwrap() > 0.1);
     }
 }

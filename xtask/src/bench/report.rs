@@ -1,4 +1,4 @@
-//! The report: a table that reads as well on a terminal as it does as Markdown, and JSON for programs.
+//! The report: tables that read as well on a terminal as in Markdown, and JSON for programs.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::load::{METRICS, Metric};
+use super::load::{GROUPS, Group, Metric, metrics};
 use super::machine::Machine;
 use super::samples::{Samples, Summary};
-use super::target::Verdict;
+use super::target::{Bound, Verdict};
 use super::way::Way;
 use crate::shell::say;
 
@@ -33,11 +33,18 @@ pub(crate) struct Report<'a> {
 impl Report<'_> {
     /// For people.
     pub(crate) fn markdown(&self) -> String {
-        let mut text = table(&self.measured());
-        text.push('\n');
+        let mut text = String::new();
+        for group in GROUPS {
+            let rows = self.measured(group);
+            if rows.len() > 1 {
+                let _ = writeln!(text, "**{}**\n\n{}", group.title, table(&rows));
+            }
+        }
         if !self.verdicts.is_empty() {
-            text += &table(&self.judged());
-            text.push('\n');
+            let _ = writeln!(text, "**Targets**\n\n{}", table(&self.judged()));
+        }
+        for missing in &self.samples.missing {
+            let _ = writeln!(text, "- not measured: {missing}");
         }
         for failure in &self.samples.failures {
             let _ = writeln!(text, "- failed: {}", failure.trim_end());
@@ -52,15 +59,20 @@ impl Report<'_> {
 
     /// For programs: every sample too.
     pub(crate) fn json(&self) -> String {
-        let metrics: Vec<Value> = METRICS.iter().map(|metric| self.metric(metric)).collect();
+        let metrics: Vec<Value> = metrics().map(|metric| self.metric(metric)).collect();
         let machine: serde_json::Map<String, Value> =
             self.machine.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         let verdicts: Vec<Value> = self
             .verdicts
             .iter()
             .map(|verdict| {
-                json!({ "metric": verdict.metric, "path": verdict.way.name(), "at_least": verdict.at_least,
-                    "ratio": summary(verdict.ratio), "met": verdict.met })
+                let target = verdict.target;
+                let (bound, value) = match target.bound {
+                    Bound::AtLeast(value) => ("at_least", value),
+                    Bound::AtMost(value) => ("at_most", value),
+                };
+                json!({ "metric": target.metric, "path": target.way.name(), "to": target.to.name(),
+                    (bound): value, "ratio": summary(verdict.ratio), "met": verdict.met })
             })
             .collect();
         let whole = json!({
@@ -71,6 +83,7 @@ impl Report<'_> {
             "metrics": metrics,
             "targets": verdicts,
             "failures": self.samples.failures,
+            "missing": self.samples.missing,
         });
         format!("{whole:#}\n")
     }
@@ -82,21 +95,22 @@ impl Report<'_> {
                 let value = json!({
                     "samples": self.samples.row(metric.name, way),
                     "value": summary(self.samples.values(metric.name, way)),
-                    "ratio": summary(self.samples.ratios(metric.name, way)),
+                    "ratio": summary(self.samples.ratios(metric.name, way, Way::NATIVE)),
                 });
-                (way.name().to_owned(), value)
+                (way.name(), value)
             })
             .collect();
         json!({ "name": metric.name, "label": metric.label, "unit": metric.unit, "paths": paths })
     }
 
-    fn measured(&self) -> Vec<Vec<String>> {
-        let mut rows = vec![vec!["".to_owned(), "unit".to_owned()]];
-        rows[0].extend(Way::ALL.iter().map(|way| way.name().to_owned()));
-        for metric in METRICS {
-            let mut row = vec![metric.label.to_owned(), metric.unit.to_owned()];
-            row.extend(Way::ALL.iter().map(|&way| self.cell(metric, way)));
-            if row[2..].iter().any(|cell| cell != "-") {
+    /// A row for each way that has a value.
+    fn measured(&self, group: &Group) -> Vec<Vec<String>> {
+        let mut rows = vec![vec![String::new()]];
+        rows[0].extend(group.metrics.iter().map(|metric| format!("{}, {}", metric.label, metric.unit)));
+        for way in Way::ALL {
+            let mut row = vec![way.name()];
+            row.extend(group.metrics.iter().map(|metric| self.cell(metric, way)));
+            if row[1..].iter().any(|cell| cell != "-") {
                 rows.push(row);
             }
         }
@@ -108,24 +122,26 @@ impl Report<'_> {
         let digits = metric.digits;
         let Some(value) = self.samples.values(metric.name, way) else { return "-".to_owned() };
         let median = format!("{:.digits$}", value.median);
-        match self.samples.ratios(metric.name, way).filter(|_| way != Way::Native) {
+        match self.samples.ratios(metric.name, way, Way::NATIVE).filter(|_| way != Way::NATIVE) {
             Some(ratio) => format!("{median}, ×{}", spread(ratio, 2)),
             None => format!("{median} ({:.digits$}..{:.digits$})", value.min, value.max),
         }
     }
 
     fn judged(&self) -> Vec<Vec<String>> {
-        let mut rows = vec![
-            ["target", "path", "at least", "ratio to native", "its median at 95 %", "pairs", ""]
-                .map(str::to_owned)
-                .to_vec(),
-        ];
+        let head = ["target", "path", "over", "asked", "measured", "its median at 95 %", "pairs", ""];
+        let mut rows = vec![head.map(str::to_owned).to_vec()];
         rows.extend(self.verdicts.iter().map(|verdict| {
-            let label = METRICS.iter().find(|metric| metric.name == verdict.metric).map_or("", |m| m.label);
+            let target = verdict.target;
+            let label = metrics().find(|metric| metric.name == target.metric).map_or("", |m| m.label);
             vec![
                 label.to_owned(),
-                verdict.way.name().to_owned(),
-                format!("{:.2}", verdict.at_least),
+                target.way.name(),
+                target.to.name(),
+                match target.bound {
+                    Bound::AtLeast(value) => format!("≥ {value:.2}"),
+                    Bound::AtMost(value) => format!("≤ {value:.2}"),
+                },
                 verdict.ratio.map_or("not measured".to_owned(), |ratio| spread(ratio, 3)),
                 verdict.ratio.map_or(String::new(), |ratio| format!("{:.3}..{:.3}", ratio.low, ratio.high)),
                 verdict.ratio.map_or(0, |ratio| ratio.count).to_string(),
@@ -138,9 +154,10 @@ impl Report<'_> {
 
 /// A target that was missed may have been missed by chance only: more rounds tell.
 fn said(verdict: &Verdict) -> &'static str {
+    let bound = verdict.target.bound;
     match verdict.ratio {
         _ if verdict.met => "met",
-        Some(ratio) if ratio.high >= verdict.at_least => "MISSED, perhaps by chance",
+        Some(ratio) if bound.holds(ratio.low) || bound.holds(ratio.high) => "MISSED, perhaps by chance",
         _ => "MISSED",
     }
 }
@@ -210,6 +227,7 @@ mod tests {
     fn a_run_without_samples_is_a_report_too() {
         let mut samples = Samples::default();
         samples.failures.push("slirp: gone".to_owned());
+        samples.missing.push("pasta: not there".to_owned());
         let report = Report {
             machine: &vec![("kernel", "Linux".to_owned())],
             rounds: 1,
@@ -218,7 +236,11 @@ mod tests {
             samples: &samples,
             verdicts: &[],
         };
-        assert!(report.markdown().contains("- failed: slirp: gone\n- kernel: Linux\n"));
+        assert!(
+            report
+                .markdown()
+                .contains("- not measured: pasta: not there\n- failed: slirp: gone\n- kernel: Linux\n")
+        );
         assert!(serde_json::from_str::<Value>(&report.json()).is_ok());
     }
 }

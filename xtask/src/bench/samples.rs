@@ -17,6 +17,8 @@ pub(crate) struct Samples {
     rounds: usize,
     /// Every attempt that failed, and why.
     pub(crate) failures: Vec<String>,
+    /// Every way that this machine cannot go, and why.
+    pub(crate) missing: Vec<String>,
 }
 
 impl Samples {
@@ -27,9 +29,15 @@ impl Samples {
 
     /// The value of `metric` in this round.
     pub(crate) fn put(&mut self, metric: &str, way: Way, value: f64) {
-        let row = self.values.entry((metric.to_owned(), way.name().to_owned())).or_default();
+        let row = self.values.entry((metric.to_owned(), way.name())).or_default();
         row.resize(self.rounds, None);
         row[self.rounds - 1] = Some(value);
+    }
+
+    /// Notes what is not there to be measured, and says it at once.
+    pub(crate) fn lack(&mut self, what: String) {
+        crate::shell::say(format!("not measured: {what}"));
+        self.missing.push(what);
     }
 
     /// Notes what failed, and says it at once.
@@ -43,22 +51,23 @@ impl Samples {
         Summary::of(self.row(metric, way).iter().flatten().copied())
     }
 
-    /// `metric` over native's of the same round.
-    pub(crate) fn ratios(&self, metric: &str, way: Way) -> Option<Summary> {
-        let pairs = self.row(metric, way).iter().zip(self.row(metric, Way::Native));
-        Summary::of(pairs.filter_map(|(ours, native)| Some((*ours)? / (*native)?)))
+    /// `metric` over another way's of the same round.
+    pub(crate) fn ratios(&self, metric: &str, way: Way, to: Way) -> Option<Summary> {
+        let pairs = self.row(metric, way).iter().zip(self.row(metric, to));
+        Summary::of(pairs.filter_map(|(ours, others)| Some((*ours)? / (*others)?)))
     }
 
     /// Every value of `metric`, round by round.
     pub(crate) fn row(&self, metric: &str, way: Way) -> &[Option<f64>] {
-        self.values.get(&(metric.to_owned(), way.name().to_owned())).map_or(&[], Vec::as_slice)
+        self.values.get(&(metric.to_owned(), way.name())).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn save(&self, path: &Path) -> Result<()> {
         let rows: Vec<Value> =
             self.values.iter().map(|((metric, way), row)| json!([metric, way, row])).collect();
-        let text = json!({ "rounds": self.rounds, "rows": rows, "failures": self.failures }).to_string();
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+        let text = json!({ "rounds": self.rounds, "rows": rows, "failures": self.failures,
+            "missing": self.missing });
+        fs::write(path, text.to_string()).with_context(|| format!("cannot write {}", path.display()))
     }
 
     pub(crate) fn load(path: &Path) -> Result<Self> {
@@ -69,6 +78,7 @@ impl Samples {
             values: rows.into_iter().map(|(metric, way, row)| ((metric, way), row)).collect(),
             rounds: serde_json::from_value(whole["rounds"].take())?,
             failures: serde_json::from_value(whole["failures"].take())?,
+            missing: serde_json::from_value(whole["missing"].take())?,
         })
     }
 }
@@ -142,13 +152,13 @@ mod tests {
         let mut samples = Samples::default();
         for (native, bypass) in [(Some(10.0), Some(5.0)), (None, Some(7.0)), (Some(2.0), Some(2.0))] {
             samples.open_round();
-            for (way, value) in [(Way::Native, native), (Way::Bypass, bypass)] {
+            for (way, value) in [(Way::NATIVE, native), (Way::BYPASS, bypass)] {
                 value.into_iter().for_each(|value| samples.put("tx1", way, value));
             }
         }
-        let ratios = samples.ratios("tx1", Way::Bypass).unwrap();
+        let ratios = samples.ratios("tx1", Way::BYPASS, Way::NATIVE).unwrap();
         assert_eq!((ratios.median, ratios.min, ratios.max, ratios.count), (0.75, 0.5, 1.0, 2));
-        assert_eq!(samples.ratios("tx1", Way::Slirp), None);
+        assert_eq!(samples.ratios("tx1", Way::SLIRP, Way::NATIVE), None);
     }
 
     #[test]
@@ -156,8 +166,9 @@ mod tests {
         let mut samples = Samples::default();
         samples.open_round();
         samples.open_round();
-        samples.put("rx1", Way::Both, 1.5);
+        samples.put("rx1", Way::BYPASS_BESIDE, 1.5);
         samples.fail("one".to_owned());
+        samples.lack("another".to_owned());
         let path = std::env::temp_dir().join(format!("netshunt-xtask-samples-{}", std::process::id()));
         samples.save(&path).unwrap();
         let loaded = Samples::load(&path);
