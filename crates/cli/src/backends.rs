@@ -3,6 +3,7 @@
 
 use netshunt_backend::registry;
 use netshunt_bypass as _;
+use netshunt_passt as _;
 use netshunt_slirp as _;
 
 use crate::say;
@@ -32,6 +33,6 @@ mod tests {
 
     #[test]
     fn these_backends_are_linked() {
-        assert_eq!(registry::names(), ["auto", "host-bypass", "slirp"]);
+        assert_eq!(registry::names(), ["auto", "host-bypass", "passt", "slirp"]);
     }
 }

@@ -3,16 +3,19 @@
 //!
 //! figment is known to this file alone.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use figment::Figment;
 use figment::providers::{Env, Serialized};
-use netshunt_backend as backend;
+use netshunt_backend::{self as backend, registry};
 use netshunt_policy::{Action, Rule, UnixPolicy};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer};
 
 use crate::args::{Dns, NetArgs, RunArgs, Switch};
 use crate::backends;
@@ -46,6 +49,9 @@ pub(crate) struct Settings {
     pub(crate) strict: bool,
     unix: Option<String>,
     pub(crate) wait: bool,
+    /// The tables of single backends, from the file alone: past figment, which would merge and rename.
+    #[serde(skip)]
+    backends: toml::Table,
 }
 
 impl Default for Settings {
@@ -63,11 +69,13 @@ impl Default for Settings {
             strict: false,
             unix: None,
             wait: false,
+            backends: toml::Table::new(),
         }
     }
 }
 
-/// One layer: what it leaves open shines through. This is also the format of the file.
+/// One layer: what it leaves open shines through. This is also the format of the file, but for the tables
+/// of single backends.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(crate) struct Layer {
@@ -136,12 +144,10 @@ impl Plan {
         for (action, text) in &args.rules.0 {
             rules.push((*action, text.parse().with_context(|| format!("--{action}"))?));
         }
-        let (file, in_file) = match &args.config {
-            Some(path) => from_file(path)?,
-            None => Default::default(),
-        };
-        rules.extend(in_file);
-        let settings = merge(file, options)?;
+        let file = args.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
+        rules.extend(file.rules);
+        let mut settings = merge(file.layer, options)?;
+        settings.backends = file.backends;
         let unix = unix(&settings)?;
         Ok(Plan { settings, rules, unix })
     }
@@ -153,6 +159,7 @@ impl Settings {
         let mut settings = backend::Settings::default();
         settings.mtu = self.mtu;
         settings.ipv6 = self.ipv6 == Switch::On;
+        settings.backends.clone_from(&self.backends);
         settings
     }
 }
@@ -193,24 +200,87 @@ fn unix(settings: &Settings) -> anyhow::Result<UnixPolicy> {
     }
 }
 
-fn from_file(path: &Path) -> anyhow::Result<(Layer, Vec<(Action, Rule)>)> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let layer: Layer = toml::from_str(&text).map_err(|error| {
-        anyhow!(
-            "{}{}: {}\n{}",
-            path.display(),
-            line(&text, error.span()),
-            error.message(),
-            excerpt(&text, error.span())
-        )
-    })?;
-    let mut rules = Vec::with_capacity(layer.rules.len());
-    for rule in &layer.rules {
-        let rule = parse_rule(rule.get_ref())
-            .with_context(|| format!("{}{}", path.display(), line(&text, Some(rule.span()))))?;
-        rules.push(rule);
+/// What a file says.
+#[derive(Default)]
+struct File {
+    layer: Layer,
+    rules: Vec<(Action, Rule)>,
+    backends: toml::Table,
+}
+
+impl File {
+    fn read(path: &Path) -> anyhow::Result<File> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let at = |span| format!("{}{}", path.display(), line(&text, span));
+        let fault = |error: toml::de::Error| {
+            anyhow!("{}: {}\n{}", at(error.span()), error.message(), excerpt(&text, error.span()))
+        };
+        let mut all = DeTable::parse(&text).map_err(fault)?;
+        let mut backends = toml::Table::new();
+        for (name, table) in tables(&mut all) {
+            let spans = spans(&name, &table);
+            let table = toml::Table::deserialize(Deserializer::from(table)).map_err(fault)?;
+            if let Err((word, message)) = accepted(name.get_ref(), &table) {
+                let span = word.and_then(|word| spans.get(&word).cloned()).unwrap_or(name.span());
+                bail!("{}: {message}\n{}", at(Some(span.clone())), excerpt(&text, Some(span)));
+            }
+            backends.insert(name.into_inner().into_owned(), toml::Value::Table(table));
+        }
+        let layer = Layer::deserialize(Deserializer::from(all)).map_err(fault)?;
+        let mut rules = Vec::with_capacity(layer.rules.len());
+        for rule in &layer.rules {
+            rules.push(parse_rule(rule.get_ref()).with_context(|| at(Some(rule.span())))?);
+        }
+        Ok(File { layer, rules, backends })
     }
-    Ok((layer, rules))
+}
+
+type Name<'t> = Spanned<Cow<'t, str>>;
+
+/// Takes the tables out: those of single backends.
+fn tables<'t>(all: &mut Spanned<DeTable<'t>>) -> Vec<(Name<'t>, Spanned<DeTable<'t>>)> {
+    let all = all.get_mut();
+    let is_table = |value: &Spanned<DeValue<'_>>| matches!(value.get_ref(), DeValue::Table(_));
+    let names: Vec<Name<'t>> =
+        all.iter().filter(|(_, value)| is_table(value)).map(|(name, _)| name.clone()).collect();
+    let mut tables = Vec::with_capacity(names.len());
+    for name in names {
+        let value = all.remove(&name).expect("it was there a line above");
+        let span = value.span();
+        let DeValue::Table(table) = value.into_inner() else { unreachable!("it was one above") };
+        tables.push((name, Spanned::new(span, table)));
+    }
+    tables
+}
+
+/// Where the keys of a table stand.
+fn spans(name: &Name<'_>, table: &Spanned<DeTable<'_>>) -> BTreeMap<String, Range<usize>> {
+    let keys = table.get_ref().keys().map(|key| (key.get_ref().to_string(), key.span()));
+    std::iter::once((name.get_ref().to_string(), name.span())).chain(keys).collect()
+}
+
+/// Whether there is such a backend, and it understands its table, also when it is not the one in use; if
+/// not, the key at fault, when it is known, and why.
+fn accepted(name: &str, table: &toml::Table) -> Result<(), (Option<String>, String)> {
+    let Some(found) = registry::find(name) else {
+        let registered = registry::names().join(", ");
+        return Err((None, format!("there is no backend `{name}`; this program has {registered}")));
+    };
+    let mut settings = backend::Settings::default();
+    settings.backends.insert(name.to_owned(), toml::Value::Table(table.clone()));
+    match (found.build)(&settings) {
+        Err(backend::Error::Options { source, .. }) => {
+            // The error knows no place in a text that it never saw, but it says the key.
+            let told = source.to_string();
+            // Before the keys that would be right, which may be there too.
+            let place = |key: &&String| told.find(&format!("`{key}`")).unwrap_or(usize::MAX);
+            let word = table.keys().min_by_key(place).filter(|key| place(key) != usize::MAX);
+            Err((word.cloned(), source.message().to_owned()))
+        }
+        // Anything else is for whoever uses it.
+        _ => Ok(()),
+    }
 }
 
 fn parse_rule(text: &str) -> anyhow::Result<(Action, Rule)> {
@@ -294,6 +364,35 @@ mod tests {
         );
         assert!(fault("rules = [\"deny 10.0.0.0/33\"]").starts_with("FILE:1: "));
         assert_eq!(fault("mtu = 100"), "mtu 100 is not in 1280..=65520");
+    }
+
+    #[test]
+    fn a_table_is_for_the_backend_of_its_name() {
+        let file = file("net = \"none\"\n[passt]\nprogram = \"/opt/passt\"\n");
+        let settings = Plan::of_net(&args(&file)).unwrap().settings;
+        assert_eq!(settings.backend().backends["passt"]["program"].as_str(), Some("/opt/passt"));
+        assert_eq!(
+            fault("net = \"none\"\n\n  [glass]\n"),
+            "FILE:3: there is no backend `glass`; this program has auto, host-bypass, passt, slirp\n  [glass]\n   ^"
+        );
+    }
+
+    #[test]
+    fn a_fault_in_a_table_is_shown_where_it_is() {
+        let told = fault("[passt]\nprogram = \"/opt/passt\"\nprogramme = 1\n");
+        assert!(told.starts_with("FILE:3: unknown field `programme`, expected"), "{told}");
+        assert!(told.ends_with("\nprogramme = 1\n^"), "{told}");
+        let told = fault("[passt]\n\nmode = \"fast\"\n");
+        assert!(told.starts_with("FILE:3: unknown variant `fast`, expected"), "{told}");
+        // A table that nobody reads is a mistake too.
+        assert!(fault("[slirp]\nmode = 1\n").starts_with("FILE:2: unknown field `mode`"));
+        assert!(fault("[passt\n").starts_with("FILE:1: "));
+    }
+
+    #[test]
+    fn no_variable_carries_a_table() {
+        let listed = |name: &&str| registry::find(name).is_some();
+        assert!(!VARIABLES.iter().any(listed));
     }
 
     #[test]

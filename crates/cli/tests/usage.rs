@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Seek, Write};
 
 use common::{command, netshunt, said};
 
@@ -26,7 +26,7 @@ fn faults_are_told_with_what_would_be_right() {
         (
             &["--net=carrier-pigeon", "--", "true"],
             "netshunt: --net=carrier-pigeon: there is no backend `carrier-pigeon`; \
-             this program has auto, host-bypass, slirp\n",
+             this program has auto, host-bypass, passt, slirp\n",
         ),
         (
             &["--net=slirp,slirp", "--", "true"],
@@ -122,6 +122,32 @@ fn a_variable_is_a_layer_below_the_options() {
 }
 
 #[test]
+fn a_table_of_the_file_is_for_one_backend() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let name = file.path().to_str().unwrap().to_owned();
+    let mut with = |text: &str, net: &str| {
+        file.as_file().set_len(0).unwrap();
+        file.rewind().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let run = netshunt(&["--config", &name, net, "--", "true"]);
+        assert_eq!(run.status, 125, "{run:?}");
+        run.err.replace(&name, "FILE")
+    };
+    // Shown where it is, whichever backend is in use.
+    let error = with("[passt]\nmode = \"fast\"\n", "--net=none");
+    assert!(error.starts_with("netshunt: FILE:2: unknown variant `fast`, expected one of"), "{error}");
+    assert!(error.contains("`stream`") && error.ends_with("\nmode = \"fast\"\n^\n"), "{error}");
+    assert_eq!(
+        with("[wire]\n", "--net=none"),
+        "netshunt: FILE:1: there is no backend `wire`; this program has auto, host-bypass, passt, slirp\n[wire]\n ^\n"
+    );
+    // Named and missing: an error, never another link.
+    let error = with("[passt]\nprogram = \"/nowhere/passt\"\n", "--net=passt");
+    assert!(error.contains("install the Debian package passt"), "{error}");
+    assert!(error.contains("/nowhere/passt"), "{error}");
+}
+
+#[test]
 fn help_and_version_are_no_failures() {
     for args in [&["--help"][..], &["run", "--help"], &["policy", "check", "--help"], &["--version"]] {
         let run = netshunt(args);
@@ -135,7 +161,7 @@ fn backends_are_listed_with_their_roles() {
     let run = netshunt(&["backends"]);
     let words: Vec<Vec<&str>> =
         run.out.lines().map(|line| line.split_whitespace().take(2).collect()).collect();
-    assert_eq!(words, [["host-bypass", "shunt"], ["slirp", "link"]]);
+    assert_eq!(words, [["auto", "link"], ["host-bypass", "shunt"], ["passt", "link"], ["slirp", "link"]]);
     assert_eq!(run.status, 0);
 }
 
@@ -158,6 +184,8 @@ fn policy_check_says_which_rule_decides() {
     }
     // The default differs with the composition, and so does what reaches the host.
     for (net, destination, verdict, status) in [
+        ("auto", "203.0.113.1:80", "stack", 0),
+        ("auto", "169.254.169.254:80", "deny", 1),
         ("slirp", "203.0.113.1:80", "stack", 0),
         ("host-bypass", "203.0.113.1:80", "deny", 1),
         ("none", "203.0.113.1:80", "deny", 1),
