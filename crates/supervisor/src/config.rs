@@ -3,12 +3,13 @@
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use netshunt_backend::Backend;
 use netshunt_policy::{Action, Rule, UnixPolicy};
 use serde::Serialize;
 
-use crate::FlowSink;
+use crate::{FlowSink, Job};
 
 /// How to run a guest. Start from [`Config::new`]: more fields may come.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct Config {
     pub wait: bool,
     /// Told of every decided flow.
     pub flows: Option<Box<dyn FlowSink>>,
+    /// Told when the command stops.
+    pub job: Option<Arc<dyn Job>>,
 }
 
 impl Config {
@@ -57,6 +60,7 @@ impl Config {
             strict: false,
             wait: false,
             flows: None,
+            job: None,
         }
     }
 }

@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use netshunt_backend::{Backend, Network};
 use netshunt_notify::{Features, Handler, Listener, Watch};
 use netshunt_policy::Policy;
-use nix::sys::signal::{Signal, kill, raise};
 use nix::unistd::Pid;
 use rustix::process::{WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::calls::{Calls, Gate};
 use crate::config::{Config, Counters, End, Outcome};
+use crate::job::{Incoming, command_ends};
 use crate::park::Lot;
 use crate::routes::Routes;
 use crate::sockets::Sockets;
@@ -31,15 +31,18 @@ use crate::{Error, guest, host, inherited, sys};
 ///
 /// # Errors
 /// Whatever keeps the command from running as configured; nothing is left behind then.
-pub async fn run(config: Config) -> Result<Outcome, Error> {
+pub async fn run(mut config: Config) -> Result<Outcome, Error> {
     let features = Features::detect()?;
     check(&features, config.strict)?;
     inherited::check(&config.keep_fds)?;
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map_err(Error::system("become a child subreaper"))?;
+    let job = config.job.take();
     let prepared = Prepared::new(config, features).await?;
-    let (child, service) = prepared.start()?;
-    let end = service.until(child).await?;
-    Ok(end)
+    let (child, (service, signals)) = prepared.start()?;
+    let command = Pid::from_raw(child.id().cast_signed());
+    let end = command_ends(command, signals, job).await.map_err(Error::system("wait for the command"))?;
+    debug!(?end, "the command ended");
+    service.finish(end).await
 }
 
 /// `--strict` wants every layer.
@@ -90,7 +93,7 @@ impl Prepared {
     }
 
     /// Forks the guest while the stack boots, and lets it go when both are ready.
-    fn start(self) -> Result<(Child, Service), Error> {
+    fn start(self) -> Result<(Child, (Service, Incoming)), Error> {
         let Prepared { config, features, policy, local, sockets, booting } = self;
         let Config { command, shunt, unix, keep_fds, keep_caps, wait, flows, .. } = config;
         let options = guest::Options { features: &features, keep_fds: &keep_fds, keep_caps };
@@ -119,7 +122,9 @@ impl Prepared {
                 reported: Mutex::default(),
                 waiting: Arc::default(),
             });
-            Service::start(listener, calls, wait)
+            // After the fork, so that the command inherits what is ignored, and before it runs.
+            let signals = Incoming::passed().map_err(Error::system("catch signals"))?;
+            Ok((Service::start(listener, calls, wait)?, signals))
         })
     }
 }
@@ -145,11 +150,8 @@ impl Service {
         Ok(Service { calls, watch, wait })
     }
 
-    /// Waits for the command, passing on signals, and with `wait` for its descendants too.
-    async fn until(self, child: Child) -> Result<Outcome, Error> {
-        let command = Pid::from_raw(child.id().cast_signed());
-        let end = command_ends(command).await.map_err(Error::system("wait for the command"))?;
-        debug!(?end, "the command ended");
+    /// Sums up, after the last descendant has ended if that is asked for.
+    async fn finish(self, end: End) -> Result<Outcome, Error> {
         if self.wait {
             self.last_guest().await.map_err(Error::system("wait for the last guest"))?;
         }
@@ -182,68 +184,6 @@ impl Service {
             counters.bytes_in = traffic.bytes_in.load(Ordering::Relaxed);
         }
         counters
-    }
-}
-
-/// Waits for the command; stops when it stops, and passes on signals.
-async fn command_ends(command: Pid) -> io::Result<End> {
-    let mut children = signal(SignalKind::child())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut quit = signal(SignalKind::quit())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut user1 = signal(SignalKind::user_defined1())?;
-    let mut user2 = signal(SignalKind::user_defined2())?;
-    loop {
-        // Before the first wait too: the command may have ended before the handler was there.
-        if let Some(end) = look_after_children(command)? {
-            return Ok(end);
-        }
-        let signal = tokio::select! {
-            _ = children.recv() => continue,
-            _ = hangup.recv() => Signal::SIGHUP,
-            _ = interrupt.recv() => Signal::SIGINT,
-            _ = quit.recv() => Signal::SIGQUIT,
-            _ = terminate.recv() => Signal::SIGTERM,
-            _ = user1.recv() => Signal::SIGUSR1,
-            _ = user2.recv() => Signal::SIGUSR2,
-        };
-        // The terminal sends these to the whole foreground group: the command has had its own.
-        let from_terminal = matches!(signal, Signal::SIGINT | Signal::SIGQUIT) && in_foreground();
-        if !from_terminal && let Err(error) = kill(command, signal) {
-            warn!(%signal, %error, "cannot pass on a signal");
-        }
-    }
-}
-
-fn in_foreground() -> bool {
-    nix::unistd::tcgetpgrp(io::stdin()).is_ok_and(|group| group == nix::unistd::getpgrp())
-}
-
-/// Reaps what has ended. Stops with the command, so that a shell sees the job stopped.
-fn look_after_children(command: Pid) -> io::Result<Option<End>> {
-    let options = WaitOptions::NOHANG | WaitOptions::UNTRACED;
-    loop {
-        // rustix, as nix has no name for real-time signals and fails on them.
-        let (pid, status) = match wait(options) {
-            Ok(Some(found)) => found,
-            Ok(None) => return Ok(None),
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        if pid.as_raw_nonzero().get() != command.as_raw() {
-            continue;
-        }
-        if let Some(code) = status.exit_status() {
-            return Ok(Some(End::Exited(code)));
-        }
-        if let Some(signal) = status.terminating_signal() {
-            return Ok(Some(End::Signaled(signal)));
-        }
-        debug!(?status, "the command stopped");
-        raise(Signal::SIGSTOP)?;
-        // Back again: so shall be the command.
-        kill(command, Signal::SIGCONT)?;
     }
 }
 
