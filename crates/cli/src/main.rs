@@ -2,8 +2,9 @@
 //! runtime, hands over to `netshunt-supervisor`, and says how it ended.
 //!
 //! One file per question: what was asked ([`args`], [`config`]), what is there ([`backends`],
-//! [`doctor`]), what would be decided ([`check`]), what happens ([`run`]), what is written down
-//! ([`flowlog`], [`logging`]), and what our own exit status is ([`status`]).
+//! [`doctor`]), what would be decided ([`check`]), what happens ([`run`]), what a shell sees of it
+//! ([`front`]), what is written down ([`flowlog`], [`logging`]), and what our own exit status is
+//! ([`status`]).
 #![deny(unsafe_code)]
 
 mod args;
@@ -12,6 +13,7 @@ mod check;
 mod config;
 mod doctor;
 mod flowlog;
+mod front;
 mod logging;
 mod run;
 mod say;

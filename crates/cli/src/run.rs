@@ -14,6 +14,7 @@ use tracing::{Level, enabled, info};
 use crate::args::{Dns, LogFormat, RunArgs};
 use crate::config::Plan;
 use crate::flowlog::FlowLog;
+use crate::front::{self, Side};
 use crate::status::Leave;
 use crate::{logging, say};
 
@@ -24,6 +25,10 @@ const BLOCKING_THREADS: usize = 512;
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Leave> {
     // Before anything of ours is opened: it would take the number of one that is missing.
     keep(&args.keep_fd)?;
+    let line = match front::split()? {
+        Side::Front(leave) => return Ok(leave),
+        Side::Supervisor(line) => line,
+    };
     let mut plan = Plan::of_run(args)?;
     logging::start(args.verbose, args.log_format.unwrap_or(LogFormat::Text))?;
     let (flow_log, stats) = (plan.settings.flow_log.take(), plan.settings.stats.take());
@@ -32,6 +37,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Leave> {
     let flows = flow_log.as_deref().map(FlowLog::open).transpose()?;
     let stats = stats.map(Stats::open).transpose()?;
 
+    config.job = Some(line.clone());
     config.flows = flows.as_ref().map(|log| Box::new(log.sink()) as _);
     let runtime = runtime()?;
     let done = runtime.block_on(netshunt_supervisor::run(config));
@@ -46,7 +52,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Leave> {
         stats.write(&outcome.counters);
     }
     mourn(outcome.survivors);
-    Ok(outcome.end.into())
+    Ok(line.end(outcome.end.into()))
 }
 
 /// The runtime that the supervisor's control plane runs in.

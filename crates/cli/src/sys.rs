@@ -1,10 +1,35 @@
-//! Dying of a signal.
+//! Forking, and what signals do by default.
 //!
-//! The one place with unsafe code: signal(2) can install handlers, so no crate offers it safely,
-//! and nix's signal type knows no real-time signals, of which a command may die as well.
+//! The one place with unsafe code: what runs after fork(2) may find locks held for ever; signal(2)
+//! can install handlers, so no crate offers it safely; and nix's signal type knows no real-time
+//! signals, of which a command may die as well.
 #![allow(unsafe_code)]
 
+use std::io;
+
 use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::unistd::ForkResult;
+
+/// fork(2).
+///
+/// # Errors
+/// Those of fork(2), and `ResourceBusy` in a process with several threads: in the child, whatever
+/// the others held would be held for ever.
+pub(crate) fn fork() -> io::Result<ForkResult> {
+    if std::fs::read_dir("/proc/self/task")?.nth(1).is_some() {
+        return Err(io::ErrorKind::ResourceBusy.into());
+    }
+    // SAFETY: the only thread forks (counted above, and none can start meanwhile but by this one),
+    // so the child is as free as its parent.
+    Ok(unsafe { nix::unistd::fork() }?)
+}
+
+/// Sets what a signal does back to its default.
+pub(crate) fn default_action(signal: Signal) {
+    // SAFETY: SIG_DFL installs no code of ours.
+    unsafe { libc::signal(signal as libc::c_int, libc::SIG_DFL) };
+}
 
 /// Kills this process by `signal`, without a core file: the command's own is the one to read.
 /// Returns only if the signal does not kill.
