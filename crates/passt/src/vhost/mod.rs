@@ -11,17 +11,20 @@
 //! of its ([`bell`]); we want none while we look by ourselves.
 //!
 //! # Checksums
-//! passt does not look at the checksums of TCP and UDP that it is given, and does not compute those
-//! of what it gives: it says so in each frame's header, where `VIRTIO_NET_F_GUEST_CSUM` was agreed, and
-//! without that it refuses nothing and computes nothing either. So a link over this wire has to be
+//! passt does not look at the checksums of TCP and UDP that it is given. Those of what it gives it
+//! computes, unless `VIRTIO_NET_F_GUEST_CSUM` is agreed: and it is, since every link of this crate is
 //! [`trusted`](netshunt_backend::Network::trusted).
 
 mod bell;
+#[cfg(test)]
+mod device;
 mod message;
 mod plan;
 mod receive;
 mod ring;
 mod sys;
+#[cfg(test)]
+mod tests;
 mod transmit;
 
 use std::io::{self, IoSlice};

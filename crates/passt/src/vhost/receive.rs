@@ -105,3 +105,184 @@ impl Receive {
         self.ring.offer(id, buffers.address(id), buffers.size as u32);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::device::Device;
+    use super::super::plan::Sizes;
+    use super::*;
+
+    /// Buffers for a frame of any size, with one to spare.
+    const SIZES: Sizes = Sizes { receive: 32, receive_bytes: 2048 + 256, small: 6, large: 2 };
+
+    fn pair() -> (Receive, Device) {
+        let plan = Plan::new(SIZES);
+        let memory = Arc::new(Memory::new(plan.bytes).unwrap());
+        (Receive::new(memory.clone(), &plan), Device::new(memory, plan.receive_ring))
+    }
+
+    fn receive(queue: &mut Receive) -> Result<Vec<Vec<u8>>, Broken> {
+        let mut frames = Vec::new();
+        let any = queue.receive(&mut |frame| frames.push(frame.to_vec()))?;
+        assert_eq!(any, !frames.is_empty());
+        queue.flush();
+        Ok(frames)
+    }
+
+    fn frame(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i * 7 + len) as u8).collect()
+    }
+
+    /// Uses the next buffer for these bytes, header included, whatever they say.
+    fn put(device: &mut Device, bytes: &[u8]) {
+        let given = device.take().unwrap();
+        device.memory.write(given.offset, bytes);
+        device.give(given.id.into(), bytes.len() as u32);
+    }
+
+    fn header(buffers: u16) -> [u8; HEADER] {
+        let mut header = [0; HEADER];
+        header[10..].copy_from_slice(&buffers.to_le_bytes());
+        header
+    }
+
+    #[test]
+    fn frames_of_every_size_arrive_as_they_were_and_in_order() {
+        let (mut queue, mut device) = pair();
+        for _ in 0..50 {
+            let lens = [0, 1, 14, 2291, 2292, 2293, 9014, 20_000];
+            assert!(lens.iter().all(|len| device.deliver(&frame(*len))));
+            device.show();
+            assert_eq!(receive(&mut queue).unwrap(), lens.map(frame));
+            assert!(device.deliver(&frame(65_535)));
+            device.show();
+            assert_eq!(receive(&mut queue).unwrap(), [frame(65_535)]);
+        }
+        assert!(receive(&mut queue).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_frame_used_while_falling_asleep_is_not_slept_over() {
+        let (mut queue, mut device) = pair();
+        assert!(!queue.sleep().unwrap());
+        assert!(device.wants_call());
+        queue.wake();
+        assert!(!device.wants_call());
+        assert!(device.deliver(&frame(60)));
+        device.show();
+        assert!(queue.sleep().unwrap());
+    }
+
+    #[test]
+    fn a_kick_only_for_a_device_that_has_starved() {
+        let (mut queue, mut device) = pair();
+        assert!(device.deliver(&frame(60)));
+        device.show();
+        queue.receive(&mut |_| ()).unwrap();
+        assert!(!queue.flush(), "it has buffers for a frame of any size");
+        assert!(device.deliver(&frame(20_000)));
+        device.show();
+        queue.receive(&mut |_| ()).unwrap();
+        assert!(queue.flush());
+        assert!(!queue.flush(), "told already");
+    }
+
+    #[test]
+    fn a_count_of_buffers_that_cannot_be() {
+        for buffers in [0, 3, 33, u16::MAX] {
+            let (mut queue, mut device) = pair();
+            put(&mut device, &header(buffers));
+            put(&mut device, &[0; 20]);
+            device.show();
+            assert_eq!(receive(&mut queue), Err(Broken::Parts { buffers, arrived: 2 }));
+        }
+    }
+
+    #[test]
+    fn a_frame_shorter_than_its_header() {
+        let (mut queue, mut device) = pair();
+        put(&mut device, &header(1)[..11]);
+        device.show();
+        assert_eq!(receive(&mut queue), Err(Broken::Size { len: 11 }));
+    }
+
+    #[test]
+    fn a_frame_larger_than_ethernet_has() {
+        let (mut queue, mut device) = pair();
+        put(&mut device, &[&header(29)[..], &frame(2292)].concat());
+        (0..28).for_each(|_| put(&mut device, &frame(2304)));
+        device.show();
+        assert_eq!(receive(&mut queue), Err(Broken::Size { len: 29 * 2304 }));
+    }
+
+    #[test]
+    fn a_buffer_overrun() {
+        let (mut queue, mut device) = pair();
+        let given = device.take().unwrap();
+        device.give(given.id.into(), 2305);
+        device.show();
+        let broken = ring::Broken::Length { id: given.id, len: 2305 };
+        assert_eq!(receive(&mut queue), Err(broken.into()));
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Deliver(usize),
+        Index(u16),
+        Receive,
+        Scribble(usize, Vec<u8>),
+        Use(u32, u32),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        // The rings are in the first page; half of what is written hits them.
+        let offset = prop_oneof![0..2048_usize, 0..70_000_usize];
+        let id = prop_oneof![0..40_u32, any::<u32>()];
+        let len = prop_oneof![0..2400_u32, any::<u32>()];
+        prop_oneof![
+            (0..3000_usize).prop_map(Step::Deliver),
+            prop_oneof![0..40_u16, any::<u16>()].prop_map(Step::Index),
+            Just(Step::Receive),
+            (offset, proptest::collection::vec(any::<u8>(), 1..40)).prop_map(|(at, b)| Step::Scribble(at, b)),
+            (id, len).prop_map(|(id, len)| Step::Use(id, len)),
+        ]
+    }
+
+    proptest! {
+        /// Whatever a device writes wherever and whenever, there are at most as many frames as there
+        /// are buffers, none larger than a frame, or an error.
+        #[test]
+        fn a_hostile_device_is_refused_or_harmless(steps in proptest::collection::vec(step(), 1..60)) {
+            let (mut queue, mut device) = pair();
+            for step in steps {
+                match step {
+                    Step::Deliver(len) => {
+                        // What was scribbled over its own ring may leave it without buffers.
+                        let _ = device.deliver(&frame(len));
+                        device.show();
+                    }
+                    Step::Index(index) => device.show_index(index),
+                    Step::Receive => {
+                        let mut count = 0;
+                        let result = queue.receive(&mut |frame| {
+                            assert!(frame.len() <= FRAME);
+                            count += 1;
+                        });
+                        assert!(count <= SIZES.receive);
+                        if result.is_err() {
+                            return Ok(());
+                        }
+                        queue.flush();
+                    }
+                    Step::Scribble(at, bytes) => device.memory.write(at, &bytes),
+                    Step::Use(id, len) => {
+                        device.give(id, len);
+                        device.show();
+                    }
+                }
+            }
+        }
+    }
+}

@@ -193,3 +193,192 @@ impl Ring {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use proptest::prelude::*;
+
+    use super::super::device::Device;
+    use super::super::plan::BASE;
+    use super::*;
+
+    const SIZE: u16 = 8;
+
+    fn pair(direction: Direction) -> (Ring, Device) {
+        let memory = Arc::new(Memory::new(NonZeroUsize::new(4096).unwrap()).unwrap());
+        let layout = Layout::at(64, SIZE);
+        (Ring::new(memory.clone(), layout, direction), Device::new(memory, layout))
+    }
+
+    fn offer(ring: &mut Ring, id: u16) {
+        ring.offer(id, BASE + 1000 + u64::from(id), 100 + u32::from(id));
+    }
+
+    #[test]
+    fn the_parts_lie_as_the_standard_says() {
+        let layout = Layout::at(64, 8);
+        assert_eq!((layout.descriptors, layout.available, layout.used), (64, 192, 216));
+        assert_eq!(64 + Layout::bytes(8), 216 + 6 + 8 * 8);
+        assert!((0..11).all(|n| Layout::at(0, 1 << n).used.is_multiple_of(4)));
+    }
+
+    #[test]
+    fn indices_wrap() {
+        let (mut ring, mut device) = pair(Direction::In);
+        for round in 0..70_000_u32 {
+            let id = (round % 5) as u16;
+            offer(&mut ring, id);
+            assert_eq!(device.take(), None);
+            assert_eq!(ring.publish(), 1);
+            let given = device.take().unwrap();
+            assert_eq!(
+                (given.id, given.offset, given.len),
+                (id, 1000 + usize::from(id), 100 + usize::from(id))
+            );
+            device.give(id.into(), 7);
+            assert_eq!(ring.arrived(), Ok(0));
+            device.show();
+            assert_eq!((ring.arrived(), ring.take()), (Ok(1), Ok(Some(Used { id, len: 7 }))));
+            assert_eq!((ring.held(), ring.take()), (0, Ok(None)));
+        }
+    }
+
+    #[test]
+    fn more_buffers_than_the_device_holds() {
+        let (mut ring, device) = pair(Direction::In);
+        offer(&mut ring, 0);
+        ring.publish();
+        for index in [2, 9, 0x8000, 0xffff] {
+            device.show_index(index);
+            assert_eq!(ring.arrived(), Err(Broken::Count { used: index, held: 1 }));
+        }
+        device.show_index(0);
+        assert_eq!(ring.arrived(), Ok(0));
+    }
+
+    #[test]
+    fn buffers_that_the_device_does_not_hold() {
+        for id in [1, 3, 8, 0x1_0000, u32::MAX] {
+            let (mut ring, mut device) = pair(Direction::Out);
+            (0..3).filter(|id| *id != 1).for_each(|id| offer(&mut ring, id));
+            ring.publish();
+            device.give(id, 0);
+            device.show();
+            assert_eq!((ring.arrived(), ring.take()), (Ok(1), Err(Broken::Id { id })));
+        }
+    }
+
+    #[test]
+    fn one_buffer_twice() {
+        let (mut ring, mut device) = pair(Direction::Out);
+        (0..3).for_each(|id| offer(&mut ring, id));
+        ring.publish();
+        (0..2).for_each(|_| device.give(1, 0));
+        device.show();
+        assert_eq!(ring.arrived(), Ok(2));
+        assert_eq!((ring.take(), ring.take()), (Ok(Some(Used { id: 1, len: 0 })), Err(Broken::Id { id: 1 })));
+    }
+
+    #[test]
+    fn a_length_counts_where_the_device_writes() {
+        for (direction, expected) in [
+            (Direction::In, Err(Broken::Length { id: 2, len: 103 })),
+            (Direction::Out, Ok(Some(Used { id: 2, len: 0 }))),
+        ] {
+            let (mut ring, mut device) = pair(direction);
+            offer(&mut ring, 2);
+            ring.publish();
+            device.give(2, 103);
+            device.show();
+            assert_eq!((ring.arrived(), ring.take()), (Ok(1), expected));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "already")]
+    fn a_buffer_is_offered_once() {
+        let (mut ring, _) = pair(Direction::In);
+        (0..2).for_each(|_| offer(&mut ring, 3));
+    }
+
+    #[test]
+    fn each_side_says_whether_it_looks_by_itself() {
+        let (ring, device) = pair(Direction::In);
+        for wanted in [false, true, false] {
+            ring.call(wanted);
+            assert_eq!(device.wants_call(), wanted);
+            device.want_kicks(wanted);
+            assert_eq!(ring.wants_kick(), wanted);
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Give { which: usize },
+        Offer,
+        Publish,
+        Show,
+        Take,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..8_usize).prop_map(|which| Step::Give { which }),
+            Just(Step::Offer),
+            Just(Step::Publish),
+            Just(Step::Show),
+            Just(Step::Take),
+        ]
+    }
+
+    proptest! {
+        /// Whatever the order, and in whichever order the device is done with them, each buffer comes
+        /// back once for each time it was offered, and not before it was shown.
+        #[test]
+        fn every_buffer_comes_back_once(steps in proptest::collection::vec(step(), 1..400)) {
+            let (mut ring, mut device) = pair(Direction::In);
+            let mut free: Vec<u16> = (0..SIZE).collect();
+            let (mut offered, mut with_device, mut given, mut shown) = (0, Vec::new(), Vec::new(), 0);
+            for step in steps {
+                match step {
+                    Step::Give { which } => {
+                        while let Some(buffer) = device.take() {
+                            with_device.push(buffer.id);
+                        }
+                        if !with_device.is_empty() {
+                            let id = with_device.swap_remove(which % with_device.len());
+                            device.give(id.into(), id.into());
+                            given.push(id);
+                        }
+                    }
+                    Step::Offer => {
+                        if let Some(id) = free.pop() {
+                            offer(&mut ring, id);
+                            offered += 1;
+                        }
+                    }
+                    Step::Publish => {
+                        prop_assert_eq!(ring.publish(), offered);
+                        offered = 0;
+                    }
+                    Step::Show => {
+                        device.show();
+                        shown = given.len();
+                    }
+                    Step::Take => {
+                        prop_assert_eq!(usize::from(ring.arrived().unwrap()), shown);
+                        for id in given.drain(..shown) {
+                            prop_assert_eq!(ring.take(), Ok(Some(Used { id, len: id.into() })));
+                            free.push(id);
+                        }
+                        prop_assert_eq!(ring.take(), Ok(None));
+                        shown = 0;
+                    }
+                }
+                prop_assert_eq!(usize::from(ring.held()) + free.len(), usize::from(SIZE));
+            }
+        }
+    }
+}

@@ -41,6 +41,11 @@ impl Memory {
         file.set_len(len.get() as u64)?;
         let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SEAL;
         fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+        Self::map(file, len)
+    }
+
+    /// Maps so much of a file that is sealed, and at least as long.
+    pub(super) fn map(file: File, len: NonZeroUsize) -> io::Result<Self> {
         let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
         let base = unsafe { mmap(None, len, access, MapFlags::MAP_SHARED, &file, 0) }?;

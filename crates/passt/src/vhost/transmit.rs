@@ -113,3 +113,104 @@ impl Transmit {
         if self.plan.small.contains(id) { &self.plan.small } else { &self.plan.large }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::device::Device;
+    use super::super::plan::Sizes;
+    use super::*;
+
+    const SIZES: Sizes = Sizes { receive: 8, receive_bytes: 4096, small: 6, large: 2 };
+
+    fn pair() -> (Transmit, Device) {
+        let plan = Plan::new(SIZES);
+        let memory = Arc::new(Memory::new(plan.bytes).unwrap());
+        (Transmit::new(memory.clone(), &plan), Device::new(memory, plan.transmit_ring))
+    }
+
+    fn send(queue: &mut Transmit, frame: &[u8]) -> Sent {
+        let (head, tail) = frame.split_at(frame.len().min(54));
+        queue.send(&[IoSlice::new(head), IoSlice::new(&[]), IoSlice::new(tail)]).unwrap()
+    }
+
+    fn frame(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i * 7 + len) as u8).collect()
+    }
+
+    #[test]
+    fn frames_of_every_size_arrive_as_they_were() {
+        let (mut queue, mut device) = pair();
+        for len in [0, 1, 54, 1514, 2035, 2036, 2037, 9014, 65_534, 65_535] {
+            assert_eq!(send(&mut queue, &frame(len)), Sent::Taken);
+            assert_eq!(device.frame(), None, "shown before the flush");
+            queue.flush(true);
+            assert_eq!(device.frame(), Some(frame(len)), "{len}");
+            device.show();
+            queue.reclaim().unwrap();
+        }
+        assert_eq!(send(&mut queue, &frame(65_536)), Sent::Taken);
+        queue.flush(true);
+        assert_eq!(device.frame(), None, "no Ethernet frame");
+    }
+
+    #[test]
+    fn a_full_queue_refuses_until_there_is_room() {
+        let (mut queue, mut device) = pair();
+        (0..2).for_each(|_| assert_eq!(send(&mut queue, &frame(60_000)), Sent::Taken));
+        assert_eq!(send(&mut queue, &frame(60_000)), Sent::Busy);
+        // Small ones have buffers of their own.
+        (0..6).for_each(|_| assert_eq!(send(&mut queue, &frame(60)), Sent::Taken));
+        assert_eq!(send(&mut queue, &frame(60)), Sent::Busy);
+        queue.flush(true);
+        assert!(!queue.sleep().unwrap());
+        assert!(device.wants_call());
+        for len in [60_000, 60_000, 60] {
+            assert_eq!(device.frame(), Some(frame(len)));
+        }
+        device.show();
+        assert!(queue.sleep().unwrap(), "used before it could be called");
+        queue.wake();
+        // Found without being told: a small frame may have a large buffer.
+        (0..3).for_each(|_| assert_eq!(send(&mut queue, &frame(60)), Sent::Taken));
+        assert_eq!(send(&mut queue, &frame(60)), Sent::Busy);
+    }
+
+    #[test]
+    fn room_is_not_called_for_while_nobody_waits() {
+        let (mut queue, mut device) = pair();
+        assert_eq!(send(&mut queue, &frame(60)), Sent::Taken);
+        queue.flush(true);
+        assert_eq!(device.frame(), Some(frame(60)));
+        device.show();
+        assert!(!queue.sleep().unwrap());
+        assert!(!device.wants_call());
+    }
+
+    #[test]
+    fn one_kick_for_many_frames_and_none_while_the_device_works() {
+        let (mut queue, mut device) = pair();
+        assert!(!queue.flush(true), "nothing to tell");
+        (0..3).for_each(|_| assert_eq!(send(&mut queue, &frame(60)), Sent::Taken));
+        assert!(queue.flush(false));
+        assert!(!queue.flush(true), "told already");
+        assert_eq!(device.frame(), Some(frame(60)));
+        assert_eq!(send(&mut queue, &frame(61)), Sent::Taken);
+        assert!(!queue.flush(false), "it works at the three");
+        assert_eq!(device.frame(), Some(frame(60)));
+        assert_eq!(device.frame(), Some(frame(60)));
+        device.show();
+        queue.reclaim().unwrap();
+        assert!(queue.flush(false), "it may have stopped before it saw the fourth");
+        assert_eq!(send(&mut queue, &frame(62)), Sent::Taken);
+        assert!(queue.flush(true), "nobody looks while we sleep");
+    }
+
+    #[test]
+    fn a_device_that_looks_by_itself_is_not_kicked() {
+        let (mut queue, mut device) = pair();
+        device.want_kicks(false);
+        assert_eq!(send(&mut queue, &frame(60)), Sent::Taken);
+        assert!(!queue.flush(true));
+        assert_eq!(device.frame(), Some(frame(60)));
+    }
+}
