@@ -117,12 +117,9 @@ impl Attempt {
                     let _ = wire.send(&[IoSlice::new(&frame)]);
                 }
             }
-            while wire.receive(&mut |frame| ask |= hello.take(frame, network))? {}
+            let any = wire.receive(&mut |frame| ask |= hello.take(frame, network))?;
             if let Some((v4, v6)) = hello.settled(network) {
                 return Ok(Greeted::Answered { wire, v4, v6 });
-            }
-            if ask {
-                continue;
             }
             let left = self.deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -131,7 +128,8 @@ impl Attempt {
             let entry = |fd| PollFd { fd, events: libc::POLLIN, revents: 0 };
             let mut fds = vec![entry(owner.as_raw_fd()), entry(self.child.words.fd())];
             wire.interests(&mut fds);
-            sys::poll(&mut fds, left).map_err(|source| Lost::Io { doing: "wait for passt", source })?;
+            let wait = if any { Duration::ZERO } else { left };
+            sys::poll(&mut fds, wait).map_err(|source| Lost::Io { doing: "wait for passt", source })?;
             if fds[0].revents != 0 {
                 return Ok(Greeted::Cancelled);
             }
