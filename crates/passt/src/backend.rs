@@ -2,12 +2,13 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use netshunt_backend::{Backend, Error, Link, Registration, Role, Settings, async_trait, inventory};
 use tracing::info;
 
 use crate::options::{Addresses, Mode, Options};
-use crate::probe::{Probe, glance};
+use crate::probe::{Probe, glance, probe};
 use crate::start::{Recipe, Running};
 use crate::{Error as Reason, PasstLink, host, plan};
 
@@ -31,6 +32,8 @@ pub struct Passt {
     options: Options,
     mtu: u16,
     ipv6: bool,
+    /// How it was opened.
+    mode: OnceLock<&'static str>,
 }
 
 impl Passt {
@@ -41,7 +44,7 @@ impl Passt {
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let options: Options = settings.of(NAME)?;
         let mtu = plan::mtu(settings).map_err(|source| open_error(source, &options))?;
-        Ok(Passt { options, mtu, ipv6: settings.ipv6 })
+        Ok(Passt { options, mtu, ipv6: settings.ipv6, mode: OnceLock::new() })
     }
 
     /// The program that the configuration names, if any.
@@ -61,7 +64,11 @@ impl Passt {
         let opened = tokio::task::spawn_blocking(move || this.start(&owner)).await;
         drop(life);
         match opened {
-            Ok(opened) => opened.map_err(|reason| open_error(reason, &self.options)),
+            Ok(Ok(link)) => {
+                let _ = self.mode.set(link.mode());
+                Ok(link)
+            }
+            Ok(Err(reason)) => Err(open_error(reason, &self.options)),
             Err(stopped) => Err(self.cannot_start(std::io::Error::other(stopped))),
         }
     }
@@ -141,6 +148,12 @@ impl Backend for Passt {
 
     async fn open(&self) -> Result<Box<dyn Link>, Error> {
         Ok(Box::new(self.link().await?))
+    }
+
+    fn relies_on(&self) -> Option<String> {
+        let probe = probe(self.program()).ok()?;
+        let mode = self.mode.get().copied().unwrap_or("not opened");
+        Some(format!("passt {}, {}, {mode}", probe.version, probe.program.display()))
     }
 }
 

@@ -184,3 +184,15 @@ fn the_version_is_known() {
         assert!(probe.offers("--fd") && !probe.offers("--no-such"), "{probe:?}");
     }
 }
+
+#[test]
+fn it_says_what_it_relies_on() {
+    each("it_says_what_it_relies_on", &[BARE, V4], |case| {
+        let backend = backend(case, None, "");
+        drop(runtime().block_on(backend.open()).unwrap());
+        let words = backend.relies_on().unwrap();
+        let (program, mode) = (case.program.display(), &case.mode);
+        assert!(words.starts_with("passt 0.0~git20"), "{words}");
+        assert!(words.ends_with(&format!(", {program}, {mode}")), "{words}");
+    });
+}
