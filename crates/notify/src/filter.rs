@@ -29,8 +29,8 @@ pub enum Action {
     Notify,
 }
 
-/// A condition on one argument. Only the low 32 bits are looked at: the kernel takes these arguments
-/// as `int`, and what stands in the high half is the caller's garbage.
+/// A condition on one argument. Of numbers only the low 32 bits are looked at: the kernel takes these
+/// arguments as `int`, and what stands in the high half is the caller's garbage. Of pointers all 64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// `argument & mask` is none of these values.
@@ -41,6 +41,16 @@ pub enum When {
         mask: u32,
         /// The values.
         values: &'static [u32],
+    },
+    /// A pointer, not NULL.
+    NotNull {
+        /// The position, from 0.
+        arg: u8,
+    },
+    /// A pointer, NULL.
+    Null {
+        /// The position, from 0.
+        arg: u8,
     },
     /// `argument & mask` is one of these values.
     OneOf {
@@ -70,6 +80,8 @@ impl When {
         let low = |arg: u8| args[usize::from(arg)] as u32;
         match *self {
             When::NoneOf { arg, mask, values } => !values.contains(&(low(arg) & mask)),
+            When::NotNull { arg } => args[usize::from(arg)] != 0,
+            When::Null { arg } => args[usize::from(arg)] == 0,
             When::OneOf { arg, mask, values } => values.contains(&(low(arg) & mask)),
             When::SomeBit { arg, bits, without } => low(arg) & bits != 0 && low(arg) & without == 0,
         }

@@ -57,7 +57,7 @@ fn what_needs_no_supervisor_is_decided_in_the_kernel() {
             (libc::SYS_bpf, 0, 0),
             // Garbage above the low word changes nothing.
             (libc::SYS_socket, 0x1234_5678_0000_0002, 0x9abc_def0_0000_0001),
-            (libc::SYS_socket, 1, 2),
+            (libc::SYS_socket, 1, 5),
             (libc::SYS_prctl, libc::PR_GET_DUMPABLE as u64, 0),
         ];
         for (cell, (number, first, second)) in (0..).zip(cases) {
@@ -85,6 +85,8 @@ fn what_the_table_notifies_is_notified() {
     let (_guest, desk) = Guest::watched(|_| {
         raw(libc::SYS_socket as u64, 2, 2);
         raw(libc::SYS_socket as u64, 17, 3);
+        raw(libc::SYS_socket as u64, 1, 2);
+        raw(libc::SYS_sendmsg as u64, 0, 0);
         raw(libc::SYS_bind as u64, 0, 0);
         raw(libc::SYS_listen as u64, 0, 0);
         raw(libc::SYS_getsockname as u64, 0, 0);
@@ -97,6 +99,8 @@ fn what_the_table_notifies_is_notified() {
     let expected = [
         "socket",
         "socket",
+        "socket",
+        "sendmsg",
         "bind",
         "listen",
         "getsockname",

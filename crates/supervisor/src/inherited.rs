@@ -29,6 +29,15 @@ pub(crate) fn check(keep: &[RawFd]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether there is an AF_UNIX socket among them that takes an address with each send.
+pub(crate) fn has_datagram(keep: &[RawFd]) -> bool {
+    let option = |fd, name| sys::int_option(fd, libc::SOL_SOCKET, name).ok();
+    (0..3).chain(keep.iter().copied()).filter_map(sys::inherited).any(|fd| {
+        option(fd, libc::SO_DOMAIN) == Some(libc::AF_UNIX)
+            && option(fd, libc::SO_TYPE) == Some(libc::SOCK_DGRAM)
+    })
+}
+
 fn internet_protocol(fd: BorrowedFd<'_>) -> io::Result<Option<i32>> {
     match sys::int_option(fd, libc::SOL_SOCKET, libc::SO_DOMAIN)? {
         libc::AF_INET | libc::AF_INET6 => sys::int_option(fd, libc::SOL_SOCKET, libc::SO_PROTOCOL).map(Some),

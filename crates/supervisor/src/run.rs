@@ -13,7 +13,7 @@ use rustix::process::{WaitOptions, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
-use crate::calls::{Calls, Gate};
+use crate::calls::{Calls, Gate, Sends};
 use crate::config::{Config, Counters, End, Outcome};
 use crate::job::{Incoming, command_ends};
 use crate::park::Lot;
@@ -107,6 +107,7 @@ impl Prepared {
                 features,
                 policy: RwLock::new(policy),
                 routes,
+                sends: Arc::new(Sends::new(&unix, inherited::has_datagram(&keep_fds))),
                 unix: Arc::new(Gate::new(unix, &features)),
                 sockets,
                 stack,
@@ -143,6 +144,7 @@ impl Service {
         let handler: Arc<dyn Handler> = calls.clone();
         let watch = Watch::start(listener, handler, &calls.features)
             .map_err(Error::system("serve the seccomp listener"))?;
+        calls.sends.wake(watch.waker());
         if let Some(stack) = &calls.stack {
             stack.wake(watch.waker());
         }

@@ -144,6 +144,30 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
+/// sendmsg(2) of bytes as they are: an address and control messages, each if it is not empty.
+pub(crate) fn send_message(
+    fd: BorrowedFd<'_>,
+    address: &[u8],
+    data: &[u8],
+    control: &[u8],
+    flags: i32,
+) -> io::Result<usize> {
+    let mut buffer = libc::iovec { iov_base: data.as_ptr().cast_mut().cast(), iov_len: data.len() };
+    let message = libc::msghdr {
+        msg_name: if address.is_empty() { std::ptr::null_mut() } else { address.as_ptr().cast_mut().cast() },
+        msg_namelen: address.len() as libc::socklen_t,
+        msg_iov: &raw mut buffer,
+        msg_iovlen: 1,
+        msg_control: control.as_ptr().cast_mut().cast(),
+        msg_controllen: control.len(),
+        msg_flags: 0,
+    };
+    // SAFETY: each pointer is to as many readable bytes as its length says, and they outlive the
+    // call; sendmsg(2) writes to none of them, so const memory may be cast.
+    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
 /// shutdown(2) of the writing side.
 pub(crate) fn end(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no pointers.

@@ -132,16 +132,34 @@ fn sockets_of_every_family_type_and_protocol() {
                     let args = [family, (kind | flag) as u64, i64::from(protocol) as u64, 0, 0, 0];
                     check(&program, libc::SYS_socket, args);
                     let tcp = [2, 10].contains(&family) && kind == 1 && [0, 6].contains(&protocol);
+                    let tied = family == 1 && [1, 5].contains(&kind);
                     if decide(libc::SYS_socket, &args) == Action::Allow {
-                        assert!(family == 1 || tcp && flag != 0x10, "{args:?}");
+                        assert!((tied || tcp) && flag != 0x10, "{args:?}");
                         allowed += 1;
                     }
                 }
             }
         }
     }
-    // One UNIX family; two families, four spellings of SOCK_STREAM, two protocols. (0x10 is no flag.)
-    assert_eq!(allowed, 17 * 5 * 265 + 2 * 4 * 2);
+    // UNIX with two types; two families, SOCK_STREAM, two protocols; flags in four spellings. (0x10 is none.)
+    assert_eq!(allowed, 2 * 4 * 265 + 2 * 4 * 2);
+}
+
+#[test]
+fn an_address_beside_the_data_is_seen_whichever_bit_of_the_pointer_is_set() {
+    let program = Program::build().unwrap();
+    for address in (0..64).map(|bit| 1 << bit).chain([0, u64::MAX]) {
+        for flags in [0, libc::MSG_NOSIGNAL, libc::MSG_FASTOPEN] {
+            let args = [3, 0x7fff_0000, 1, flags as u64, address, 0];
+            check(&program, libc::SYS_sendto, args);
+            let expected = match (flags, address) {
+                (libc::MSG_FASTOPEN, _) => Action::Errno(libc::EOPNOTSUPP),
+                (_, 0) => Action::Allow,
+                _ => Action::Notify,
+            };
+            assert_eq!(decide(libc::SYS_sendto, &args), expected, "{args:x?}");
+        }
+    }
 }
 
 #[test]
@@ -165,7 +183,11 @@ fn the_decided_cases() {
         (libc::SYS_socket, [2, 2, 0, 0], Notify),
         (libc::SYS_socket, [2, 1, 262, 0], Notify),
         (libc::SYS_socket, [16, 3, 0, 0], Notify),
+        (libc::SYS_socket, [1, 2, 0, 0], Notify),
+        (libc::SYS_socket, [1, 3, 0, 0], Notify),
+        (libc::SYS_socket, [1, 5, 0, 0], Allow),
         (libc::SYS_socketpair, [1, 1, 0, 0], Allow),
+        (libc::SYS_socketpair, [1, (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64, 0, 0], Notify),
         (libc::SYS_connect, [3, 0x7fff_0000, 16, 0], Notify),
         (libc::SYS_accept4, [3, 0, 0, 0], Allow),
         (libc::SYS_setsockopt, [3, solid, libc::SO_REUSEADDR as u64, 0], Allow),
@@ -177,9 +199,11 @@ fn the_decided_cases() {
         (libc::SYS_getsockopt, [3, 41, 26, 0], Notify),
         (libc::SYS_getsockopt, [3, 270, 1, 0], Allow),
         (libc::SYS_sendto, [3, 0, 0, libc::MSG_NOSIGNAL as u64], Allow),
-        (libc::SYS_sendto, [3, 0, 0, libc::MSG_FASTOPEN as u64], Notify),
-        (libc::SYS_sendmsg, [3, 0, libc::MSG_FASTOPEN as u64, 0], Notify),
-        (libc::SYS_sendmmsg, [3, 0, 1, libc::MSG_FASTOPEN as u64], Notify),
+        (libc::SYS_sendto, [3, 0, 0, libc::MSG_FASTOPEN as u64], Errno(libc::EOPNOTSUPP)),
+        (libc::SYS_sendmsg, [3, 0, libc::MSG_FASTOPEN as u64, 0], Errno(libc::EOPNOTSUPP)),
+        (libc::SYS_sendmsg, [3, 0, 0, 0], Notify),
+        (libc::SYS_sendmmsg, [3, 0, 1, libc::MSG_FASTOPEN as u64], Errno(libc::EOPNOTSUPP)),
+        (libc::SYS_sendmmsg, [3, 0, 1, 0], Notify),
         (libc::SYS_ioctl, [3, libc::FIONBIO, 0, 0], Allow),
         (libc::SYS_ioctl, [3, libc::SIOCGIFCONF, 0, 0], Notify),
         (libc::SYS_prctl, [libc::PR_SET_DUMPABLE as u64, 0, 0, 0], Notify),

@@ -5,12 +5,19 @@
 
 use super::When;
 
-/// `argument & mask == value`, on the low word.
+/// `argument & mask == value`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Masked {
     pub(super) arg: u8,
-    pub(super) mask: u32,
-    pub(super) value: u32,
+    pub(super) mask: u64,
+    pub(super) value: u64,
+}
+
+impl Masked {
+    /// On the low word.
+    fn low(arg: u8, mask: u32, value: u32) -> Self {
+        Masked { arg, mask: mask.into(), value: value.into() }
+    }
 }
 
 /// The alternatives that together mean "all of `when` hold". Each names an argument once at most.
@@ -30,15 +37,19 @@ fn choices(when: &When) -> Vec<Masked> {
     match *when {
         When::NoneOf { arg, mask, values } => {
             let mut blocks = Vec::new();
-            around(values, mask, 0, 0, &mut |mask, value| blocks.push(Masked { arg, mask, value }));
+            around(values, mask, 0, 0, &mut |mask, value| blocks.push(Masked::low(arg, mask, value)));
             blocks
         }
+        When::NotNull { arg } => {
+            (0..u64::BITS).map(|bit| Masked { arg, mask: 1 << bit, value: 1 << bit }).collect()
+        }
+        When::Null { arg } => vec![Masked { arg, mask: u64::MAX, value: 0 }],
         When::OneOf { arg, mask, values } => {
-            values.iter().map(|&value| Masked { arg, mask, value }).collect()
+            values.iter().map(|&value| Masked::low(arg, mask, value)).collect()
         }
         When::SomeBit { arg, bits, without } => {
             let each = (0..u32::BITS).map(|bit| 1 << bit).filter(|bit| bits & bit != 0);
-            each.map(|bit| Masked { arg, mask: bit | without, value: bit }).collect()
+            each.map(|bit| Masked::low(arg, bit | without, bit)).collect()
         }
     }
 }
@@ -59,7 +70,7 @@ mod tests {
     use super::*;
 
     fn meets(rule: &[Masked], args: &[u64; 6]) -> bool {
-        rule.iter().all(|test| args[usize::from(test.arg)] as u32 & test.mask == test.value)
+        rule.iter().all(|test| args[usize::from(test.arg)] & test.mask == test.value)
     }
 
     #[test]
@@ -96,6 +107,19 @@ mod tests {
         for value in 0..32 {
             let args = [value, 0, 0, 0, 0, 0];
             assert_eq!(rules.iter().any(|rule| meets(rule, &args)), when.holds(&args), "{value:b}");
+        }
+    }
+
+    #[test]
+    fn pointers_are_null_only_if_all_their_bits_are() {
+        let (null, set) = (When::Null { arg: 4 }, When::NotNull { arg: 4 });
+        for value in (0..64).map(|bit| 1 << bit).chain([0, u64::MAX]) {
+            let args = [7, 7, 7, 7, value, 7];
+            for (when, holds) in [(null, value == 0), (set, value != 0)] {
+                let rules = alternatives(&[when]);
+                assert_eq!(rules.iter().any(|rule| meets(rule, &args)), holds, "{when:?} {value:x}");
+                assert_eq!(when.holds(&args), holds, "{when:?} {value:x}");
+            }
         }
     }
 }

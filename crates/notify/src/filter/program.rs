@@ -101,8 +101,8 @@ fn start() -> Result<ScmpFilterContext, SeccompError> {
 }
 
 fn compare(test: &Masked) -> ScmpArgCompare {
-    let op = ScmpCompareOp::MaskedEqual(u64::from(test.mask));
-    ScmpArgCompare::new(u32::from(test.arg), op, u64::from(test.value))
+    let op = ScmpCompareOp::MaskedEqual(test.mask);
+    ScmpArgCompare::new(u32::from(test.arg), op, test.value)
 }
 
 /// libseccomp writes the program to a descriptor (2.6 could write to memory).

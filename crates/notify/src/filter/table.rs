@@ -50,16 +50,34 @@ const INTERNET: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
 const SOL_SOCKET: &[u32] = &[libc::SOL_SOCKET as u32];
 const FASTOPEN: u32 = libc::MSG_FASTOPEN as u32;
 
+/// A send that does not connect.
+const fn plain(flags: u8) -> When {
+    When::OneOf { arg: flags, mask: FASTOPEN, values: &[0] }
+}
+
+/// A send that does.
+const fn fast_open(flags: u8) -> When {
+    When::SomeBit { arg: flags, bits: FASTOPEN, without: 0 }
+}
+
+const UNIX: When = is(0, &[libc::AF_UNIX as u32]);
+/// AF_UNIX sockets that send to their peer only (net/unix/af_unix.c).
+const TIED_TYPES: &[u32] = &[libc::SOCK_STREAM as u32, libc::SOCK_SEQPACKET as u32];
+const TIED: When = When::OneOf { arg: 1, mask: TYPE, values: TIED_TYPES };
+const LOOSE: When = When::NoneOf { arg: 1, mask: TYPE, values: TIED_TYPES };
+
 #[rustfmt::skip]
 static TABLE: &[Rule] = &[
     // Making sockets.
-    rule("socket", &[is(0, &[libc::AF_UNIX as u32])], Allow, "carries no internet address"),
+    rule("socket", &[UNIX, TIED], Allow, "carries no internet address"),
+    rule("socket", &[UNIX, LOOSE], Notify, "takes an address with each send: from now on sends are looked at"),
     rule("socket", &[
         is(0, INTERNET),
         When::OneOf { arg: 1, mask: TYPE, values: &[libc::SOCK_STREAM as u32] },
         is(2, &[0, libc::IPPROTO_TCP as u32]),
     ], Allow, "a TCP socket is harmless until connect, bind or listen, and those are mediated"),
-    rule("socketpair", &[is(0, &[libc::AF_UNIX as u32])], Allow, "carries no internet address"),
+    rule("socketpair", &[UNIX, TIED], Allow, "carries no internet address"),
+    rule("socketpair", &[UNIX, LOOSE], Notify, "as socket(2): an end takes other addresses as well"),
     rule("socketpair", &[is_not(0, &[libc::AF_UNIX as u32])], Notify, "no other family is mediated: refused"),
     rule("socket", &[is_not(0, &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32])], Notify,
         "refused with the errno of a kernel that lacks the family"),
@@ -88,14 +106,15 @@ static TABLE: &[Rule] = &[
         libc::IPPROTO_IP as u32, libc::IPPROTO_TCP as u32, libc::IPPROTO_IPV6 as u32,
     ])], Notify, "the stack's end knows the answer"),
 
-    // An address beside the data. A TCP socket ignores it but for MSG_FASTOPEN, which connects;
-    // datagram sockets of the internet do not exist here.
-    rule("sendto", &[When::OneOf { arg: 3, mask: FASTOPEN, values: &[0] }], Allow, "does not connect"),
-    rule("sendto", &[When::SomeBit { arg: 3, bits: FASTOPEN, without: 0 }], Notify, "connects: refused"),
-    rule("sendmsg", &[When::OneOf { arg: 2, mask: FASTOPEN, values: &[0] }], Allow, "does not connect"),
-    rule("sendmsg", &[When::SomeBit { arg: 2, bits: FASTOPEN, without: 0 }], Notify, "connects: refused"),
-    rule("sendmmsg", &[When::OneOf { arg: 3, mask: FASTOPEN, values: &[0] }], Allow, "does not connect"),
-    rule("sendmmsg", &[When::SomeBit { arg: 3, bits: FASTOPEN, without: 0 }], Notify, "connects: refused"),
+    // An address beside the data, or in a message, which the filter cannot see. A TCP socket ignores
+    // it but for MSG_FASTOPEN, which connects; EOPNOTSUPP is the answer of net.ipv4.tcp_fastopen=0.
+    rule("sendto", &[plain(3), When::Null { arg: 4 }], Allow, "send(2)"),
+    rule("sendto", &[plain(3), When::NotNull { arg: 4 }], Notify, "the destination is judged"),
+    rule("sendto", &[fast_open(3)], Errno(libc::EOPNOTSUPP), "connects"),
+    rule("sendmsg", &[plain(2)], Notify, "a destination may stand in the message"),
+    rule("sendmsg", &[fast_open(2)], Errno(libc::EOPNOTSUPP), "connects"),
+    rule("sendmmsg", &[plain(3)], Notify, "destinations may stand in the messages"),
+    rule("sendmmsg", &[fast_open(3)], Errno(libc::EOPNOTSUPP), "connects"),
 
     // Interfaces and routes.
     rule("ioctl", &[When::NoneOf { arg: 1, mask: IOCTL_GROUP, values: &[SIOC] }], Allow, "not of a socket"),

@@ -331,10 +331,10 @@ impl Calls {
 const WAITING: usize = 256;
 
 /// One of them.
-struct Slot(Arc<AtomicUsize>);
+pub(super) struct Slot(Arc<AtomicUsize>);
 
 impl Slot {
-    fn take(waiting: &Arc<AtomicUsize>) -> Option<Self> {
+    pub(super) fn take(waiting: &Arc<AtomicUsize>) -> Option<Self> {
         if waiting.fetch_add(1, Ordering::Relaxed) >= WAITING {
             waiting.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -371,7 +371,7 @@ fn libc_error(errno: i32) -> std::io::Error {
 }
 
 /// SO_SNDTIMEO, which bounds connect(2) too; zero means for ever.
-fn send_timeout(subject: &Subject) -> Option<Duration> {
+pub(super) fn send_timeout(subject: &Subject) -> Option<Duration> {
     let mut value = [0; 16];
     sys::option(subject.fd(), libc::SOL_SOCKET, libc::SO_SNDTIMEO, &mut value).ok()?;
     let (seconds, micros) = value.split_at(8);

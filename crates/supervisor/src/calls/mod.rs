@@ -6,6 +6,7 @@ mod inet;
 mod names;
 mod options;
 mod refuse;
+mod send;
 mod unix;
 
 use std::collections::{BTreeMap, HashSet};
@@ -31,6 +32,7 @@ pub(crate) struct Calls {
     pub(crate) features: Features,
     pub(crate) policy: RwLock<Policy>,
     pub(crate) routes: Routes,
+    pub(crate) sends: Arc<Sends>,
     pub(crate) unix: Arc<Gate>,
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) stack: Option<Stack>,
@@ -50,6 +52,7 @@ pub(crate) struct Calls {
     pub(crate) waiting: Arc<AtomicUsize>,
 }
 
+pub(crate) use send::Sends;
 pub(crate) use unix::Gate;
 
 /// The socket that a call is about: a duplicate of the guest's descriptor.
@@ -138,7 +141,11 @@ impl Calls {
             libc::SYS_getsockname => self.local_name(notification),
             libc::SYS_getsockopt => self.get_option(notification),
             libc::SYS_listen => self.listen(notification),
+            libc::SYS_sendmmsg | libc::SYS_sendmsg | libc::SYS_sendto => self.send(notification),
             libc::SYS_setsockopt => self.set_option(notification),
+            libc::SYS_socket | libc::SYS_socketpair if notification.int_arg(0) == libc::AF_UNIX => {
+                self.make_datagram(notification);
+            }
             _ => self.refuse(notification),
         }
     }
@@ -151,6 +158,7 @@ impl Handler for Calls {
     }
 
     fn woken(&self) {
+        self.sends.woken();
         let Some(stack) = &self.stack else { return };
         while let Some(reply) = stack.next_reply() {
             match reply {

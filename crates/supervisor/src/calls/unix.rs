@@ -1,5 +1,5 @@
-//! AF_UNIX: connect(2) has a verdict of its own, as services behind path names are deputies that
-//! may reach the network, or start programs, for their callers.
+//! AF_UNIX: connect(2) and sends with an address have a verdict of their own, as services behind
+//! path names are deputies that may reach the network, or start programs, for their callers.
 //!
 //! The verdict is on the socket: a guest can give its file another name (rename(2), link(2), a
 //! bind mount), so the name it was bound with counts as well, and a socket is a guest's own by its
@@ -14,6 +14,7 @@ use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::net::UnixDatagram;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -21,6 +22,7 @@ use netshunt_notify::{Features, Notification};
 use netshunt_policy::{UnixName, UnixPolicy, UnixVerdict};
 use nix::sys::socket::{Shutdown, getsockopt, shutdown, sockopt::PeerCredentials};
 use nix::sys::stat::{FileStat, Mode, fstat, major, minor, umask};
+use nix::unistd::{AccessFlags, access};
 use tracing::warn;
 
 use super::connect::read_address;
@@ -42,6 +44,9 @@ struct Inside {
 /// an outsider's would be.
 const MOST: usize = 65_536;
 
+/// Names that are reported at most.
+const MOST_TOLD: usize = 256;
+
 impl Inside {
     fn insert(&mut self, cookie: Cookie) {
         if !self.cookies.insert(cookie) {
@@ -62,6 +67,8 @@ impl Inside {
 pub(crate) struct Gate {
     policy: UnixPolicy,
     inside: Mutex<Inside>,
+    /// The names to which datagrams were refused.
+    told: Mutex<HashSet<String>>,
     /// Whether Landlock refuses a guest's own TCP bind and connect (ABI 4, Linux 6.7).
     landlock: bool,
 }
@@ -77,8 +84,8 @@ enum Admitted {
     Outside,
 }
 
-/// What a name leads to.
-enum Target {
+/// What a name leads to. A file's socket stays the same as long as this lives.
+pub(super) enum Target {
     Abstract(Vec<u8>),
     File { path: PathBuf, file: OwnedFd, stat: FileStat },
 }
@@ -125,7 +132,7 @@ impl Calls {
 impl Gate {
     pub(crate) fn new(policy: UnixPolicy, features: &Features) -> Self {
         let landlock = features.landlock_abi.is_some_and(|abi| abi >= 4);
-        Gate { policy, inside: Mutex::default(), landlock }
+        Gate { policy, inside: Mutex::default(), told: Mutex::default(), landlock }
     }
 
     /// Connects to what the name leads to, if it may. Waits while the listener's queue is full, as
@@ -142,6 +149,44 @@ impl Gate {
             dissolve(subject);
             refused(why)
         })
+    }
+
+    /// What a datagram for that name may be sent to.
+    ///
+    /// An abstract name that the guests have bound can change hands before the datagram is sent; the
+    /// file of a path name cannot.
+    pub(super) fn destination(&self, tid: i32, subject: &Subject, name: &[u8]) -> Result<Target, i32> {
+        let target = self.target(subject, name)?;
+        let refused = |why: &'static str| {
+            // Once for each: a log that is refused is written to over and over.
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.len() < MOST_TOLD && told.insert(target.to_string()) {
+                warn!(pid = tid, socket = %target, why, "datagrams denied");
+            }
+            libc::ECONNREFUSED
+        };
+        match (self.judge(subject, &target).map_err(refused)?, &target) {
+            (Admitted::Anything | Admitted::Inside(_), _) => {}
+            (Admitted::Outside, Target::Abstract(_)) => {
+                return Err(refused("an abstract name of the outside"));
+            }
+            (Admitted::Outside, Target::File { .. }) => {
+                // A lookup cannot see every socket; unlike a connection, a datagram cannot be taken
+                // back. So a socket of ours connects there first, and says what it found.
+                let probe = UnixDatagram::unbound().map_err(|e| errno(&e))?;
+                match sys::connect_raw(probe.as_fd(), &target.address()?) {
+                    Ok(()) => {
+                        let name = sys::unix_peer(probe.as_fd()).map_err(|e| errno(&e))?;
+                        self.judge_bound(&target, name.strip_suffix(&[0]).unwrap_or(&name))
+                            .map_err(refused)?;
+                    }
+                    // It listens to one peer only: this socket, or it will be refused too.
+                    Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+                    Err(error) => return Err(errno(&error)),
+                }
+            }
+        }
+        Ok(target)
     }
 
     /// Looks sockets up only where that can change the verdict.
@@ -272,7 +317,9 @@ impl Gate {
         let file = open_as_guest(subject, &path).map_err(|e| errno(&e))?;
         let stat = fstat(&file).map_err(|e| e as i32)?;
         if stat.st_mode & libc::S_IFMT != libc::S_IFSOCK {
-            return Err(libc::ECONNREFUSED);
+            // Permission comes first (unix_find_bsd() of net/unix/af_unix.c).
+            let writable = access(&own_path(&file), AccessFlags::W_OK);
+            return Err(writable.map_or_else(|e| e as i32, |()| libc::ECONNREFUSED));
         }
         let path = std::fs::read_link(own_path(&file)).map_err(|e| errno(&e))?;
         Ok(Target::File { path, file, stat })
@@ -330,13 +377,16 @@ impl Gate {
 
 impl Target {
     fn connect(&self, subject: &Subject) -> io::Result<()> {
-        let address = match self {
-            Target::Abstract(name) => [&(libc::AF_UNIX as u16).to_ne_bytes()[..], &[0], name].concat(),
-            Target::File { file, .. } => {
-                unix_address(&own_path(file)).map_err(io::Error::from_raw_os_error)?
-            }
-        };
+        let address = self.address().map_err(io::Error::from_raw_os_error)?;
         sys::connect_raw(subject.fd.as_fd(), &address)
+    }
+
+    /// An address of ours for it.
+    pub(super) fn address(&self) -> Result<Vec<u8>, i32> {
+        match self {
+            Target::Abstract(name) => Ok([&(libc::AF_UNIX as u16).to_ne_bytes()[..], &[0], name].concat()),
+            Target::File { file, .. } => unix_address(&own_path(file)),
+        }
     }
 
     /// The sockets that it may be, and whether it is certain that it is among them. Where a file's
@@ -392,8 +442,7 @@ fn mounted(table: &Path, mount: &str) -> Option<u32> {
 
 /// Whether the socket is of a network namespace that is not ours. SO_NETNS_COOKIE: Linux 5.14.
 fn is_foreign(subject: &Subject) -> bool {
-    let own = std::os::unix::net::UnixDatagram::unbound()
-        .and_then(|own| sys::cookie(own.as_fd(), libc::SO_NETNS_COOKIE));
+    let own = UnixDatagram::unbound().and_then(|own| sys::cookie(own.as_fd(), libc::SO_NETNS_COOKIE));
     let its = sys::cookie(subject.fd(), libc::SO_NETNS_COOKIE);
     matches!((own, its), (Ok(own), Ok(its)) if own != its)
 }

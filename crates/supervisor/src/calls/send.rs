@@ -1,0 +1,369 @@
+//! sendto(2) with an address, sendmsg(2), sendmmsg(2).
+//!
+//! As long as no guest has a socket that takes an address with each send, none of these calls can
+//! go anywhere new, and the kernel performs them ([`Datagrams`]). From then on every one is copied,
+//! judged and performed here, of whatever socket: a continued call looks its descriptor and its
+//! message up again, and another thread of the guest may have put others there.
+//!
+//! A new kind of datagram socket gets an arm in [`Calls::route`].
+
+mod attached;
+mod datagrams;
+mod message;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use netshunt_notify::{Notification, TargetAddr, Waker};
+use netshunt_policy::UnixPolicy;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{Signal, pidfd_send_signal};
+
+use self::attached::Attached;
+use self::datagrams::Datagrams;
+use self::message::{Limits, Message};
+use super::connect::{Slot, send_timeout};
+use super::unix::Target;
+use super::{Calls, Kind, Subject, errno};
+use crate::sys;
+
+/// How late a signal to a guest that waits may be noticed.
+const TICK: Duration = Duration::from_millis(15);
+
+/// What sends need beyond the call itself.
+#[derive(Debug)]
+pub(crate) struct Sends {
+    datagrams: Datagrams,
+    /// Answers that have guest memory to write, which only the watch may.
+    written: Mutex<VecDeque<Written>>,
+    waker: OnceLock<Waker>,
+}
+
+/// A sendmmsg(2) that is over.
+#[derive(Debug)]
+struct Written {
+    notification: Notification,
+    sent: Vec<(TargetAddr, usize)>,
+}
+
+/// What becomes of a message's own address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Route {
+    /// It leads somewhere, which the verdict on AF_UNIX is about.
+    Judged,
+    /// The kernel ignores or refuses it: the socket sends to its peer only.
+    Peer,
+    /// The guest's own network namespace: its own affair.
+    Unjudged,
+}
+
+/// A call under way, copied from the guest.
+struct Call {
+    subject: Subject,
+    route: Route,
+    flags: i32,
+    many: bool,
+    /// Neither `O_NONBLOCK` nor `MSG_DONTWAIT`.
+    waits: bool,
+    messages: VecDeque<Message>,
+    sent: Vec<(TargetAddr, usize)>,
+    /// Of the message at the front, a stream's.
+    begun: usize,
+}
+
+/// Where a message for that `sun_path` is to go.
+type Judge<'a> = &'a mut dyn FnMut(&Subject, &[u8]) -> Result<Vec<u8>, i32>;
+
+/// How far it came.
+enum Progress {
+    Done(Result<(), i32>),
+    /// It would wait.
+    Stalled,
+}
+
+impl Sends {
+    pub(crate) fn new(policy: &UnixPolicy, inherits: bool) -> Self {
+        let datagrams = match policy {
+            UnixPolicy::Allow => Datagrams::harmless(),
+            _ if inherits => Datagrams::about(),
+            _ => Datagrams::none(),
+        };
+        Sends { datagrams, written: Mutex::default(), waker: OnceLock::new() }
+    }
+
+    /// Where answers that need the watch are announced.
+    pub(crate) fn wake(&self, waker: Waker) {
+        let _ = self.waker.set(waker);
+    }
+
+    fn answer_on_the_watch(&self, written: Written) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).push_back(written);
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
+    }
+
+    /// On the watch: writes what is to be written, and answers.
+    pub(super) fn woken(&self) {
+        let next = || self.written.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        while let Some(Written { notification, sent }) = next() {
+            write_lengths(notification, &sent);
+        }
+    }
+}
+
+impl Calls {
+    /// socket(2) and socketpair(2) of AF_UNIX, of a type that takes an address with each send.
+    pub(super) fn make_datagram(&self, notification: Notification) {
+        // Nothing of these calls stands in memory that a continued call would read again.
+        if self.sends.datagrams.announce() {
+            return notification.proceed();
+        }
+        let Some(slot) = Slot::take(&self.waiting) else { return notification.fail(libc::ENOBUFS) };
+        let sends = self.sends.clone();
+        self.runtime.spawn_blocking(move || {
+            let _slot = slot;
+            match sends.datagrams.settle() {
+                Ok(()) => notification.proceed(),
+                Err(_) => notification.fail(libc::ENOBUFS),
+            }
+        });
+    }
+
+    pub(super) fn send(&self, notification: Notification) {
+        let Some(notification) = self.sends.datagrams.proceed(notification) else { return };
+        let mut call = match self.copy(&notification) {
+            Ok(call) => call,
+            Err(errno) => return notification.fail(errno),
+        };
+        let looks = call.messages.iter().any(|message| call.route == Route::Judged && message.is_addressed());
+        if !looks {
+            // Guarded, though MSG_DONTWAIT does not wait: locks of the socket are the guest's too.
+            match notification.guard(|| call.advance(&mut |_, _| Err(libc::EIO))) {
+                Ok(Progress::Done(result)) => return finish_on_the_watch(notification, &call, result),
+                Ok(Progress::Stalled) => {}
+                Err(_) => return notification.fail(libc::EFAULT),
+            }
+        }
+        self.wait_to_send(notification, call);
+    }
+
+    /// Goes on with a call on a thread that may wait.
+    fn wait_to_send(&self, notification: Notification, mut call: Call) {
+        let Some(slot) = Slot::take(&self.waiting) else { return notification.fail(libc::EAGAIN) };
+        let (gate, sends) = (self.unix.clone(), self.sends.clone());
+        self.runtime.spawn_blocking(move || {
+            let _slot = slot;
+            let tid = notification.tid().0;
+            let mut last: Option<(Vec<u8>, Target)> = None;
+            let mut judge = |subject: &Subject, name: &[u8]| {
+                if last.as_ref().is_none_or(|(known, _)| known != name) {
+                    last = Some((name.to_vec(), gate.destination(tid, subject, name)?));
+                }
+                last.as_ref().map_or(Err(libc::EIO), |(_, target)| target.address())
+            };
+            match call.wait(&notification, &mut judge) {
+                Some(result) => finish(&sends, notification, &call, result),
+                None => notification.restart(),
+            }
+        });
+    }
+
+    /// Copies the call and all that it names.
+    fn copy(&self, notification: &Notification) -> Result<Call, i32> {
+        let subject = self.subject(notification)?;
+        let kind = sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_TYPE).map_err(|e| errno(&e))?;
+        let route = self.route(notification, &subject, kind)?;
+        let limits = Limits::of(&subject, kind);
+        let attached = Attached::of(&subject);
+        let (mut messages, flags) = match notification.call() {
+            libc::SYS_sendto => (message::beside(notification, &limits, &attached)?, notification.int_arg(3)),
+            libc::SYS_sendmsg => (message::one(notification, &limits, &attached)?, notification.int_arg(2)),
+            _ => (message::many(notification, &limits, &attached)?, notification.int_arg(3)),
+        };
+        if subject.kind == Kind::Other && messages.iter().any(Message::is_addressed) {
+            self.report("sends to addresses on a socket that is not mediated", notification);
+            return Err(libc::EACCES);
+        }
+        let domain =
+            sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_DOMAIN).map_err(|e| errno(&e))?;
+        match subject.kind {
+            Kind::Tcp { .. } => messages.iter_mut().for_each(Message::forget_address),
+            Kind::Foreign if domain == libc::AF_NETLINK => {
+                messages.iter_mut().try_for_each(Message::forget_kernel)?;
+            }
+            Kind::Foreign | Kind::Other | Kind::Unix => {}
+        }
+        // Without the guest's own pages there is nothing to report when they are free again;
+        // ENOBUFS is what the kernel says when it cannot.
+        let zero_copy = sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_ZEROCOPY);
+        if flags & libc::MSG_ZEROCOPY != 0 && zero_copy.is_ok_and(|on| on != 0) {
+            return Err(libc::ENOBUFS);
+        }
+        let status = fcntl(subject.fd(), FcntlArg::F_GETFL).map_err(|e| e as i32)?;
+        let waits = status & OFlag::O_NONBLOCK.bits() == 0 && flags & libc::MSG_DONTWAIT == 0;
+        let many = notification.call() == libc::SYS_sendmmsg;
+        let flags = flags & !libc::MSG_ZEROCOPY;
+        Ok(Call { subject, route, flags, many, waits, messages, sent: Vec::new(), begun: 0 })
+    }
+
+    fn route(&self, notification: &Notification, subject: &Subject, kind: i32) -> Result<Route, i32> {
+        match subject.kind {
+            Kind::Unix if kind == libc::SOCK_DGRAM => Ok(Route::Judged),
+            Kind::Unix | Kind::Tcp { .. } => Ok(Route::Peer),
+            Kind::Foreign => Ok(Route::Unjudged),
+            // Without an address: it was connected before it came here.
+            Kind::Other if notification.call() == libc::SYS_sendto => Err(libc::EACCES),
+            Kind::Other => Ok(Route::Peer),
+        }
+    }
+}
+
+impl Call {
+    /// Sends what can be sent without waiting.
+    fn advance(&mut self, judge: Judge<'_>) -> Progress {
+        while let Some(message) = self.messages.front_mut() {
+            let address = match self.route {
+                Route::Judged if message.is_addressed() => {
+                    message.unix_name().and_then(|name| judge(&self.subject, name))
+                }
+                _ => Ok(message.address.clone()),
+            };
+            let flags = self.flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            let fd = self.subject.fd.as_fd();
+            match address.and_then(|address| message.send(fd, &address, self.begun, flags)) {
+                Ok(n) => self.begun += n,
+                Err(libc::EAGAIN) if self.waits => return Progress::Stalled,
+                Err(errno) => {
+                    self.keep_begun();
+                    return Progress::Done(Err(errno));
+                }
+            }
+            let (whole, cut) = (self.begun == message.data.len(), message.cut);
+            if !whole && self.waits {
+                continue;
+            }
+            self.sent.push((message.length, std::mem::take(&mut self.begun)));
+            self.messages.pop_front();
+            // What follows a part of a stream would stand in the wrong place.
+            if !whole || cut {
+                break;
+            }
+        }
+        Progress::Done(Ok(()))
+    }
+
+    /// Sends all of it; `None` if a signal ended that before anything was sent.
+    fn wait(&mut self, notification: &Notification, judge: Judge<'_>) -> Option<Result<(), i32>> {
+        let limit = send_timeout(&self.subject);
+        let deadline = limit.map(|after| Instant::now() + after);
+        let mut pause = Pause::default();
+        loop {
+            let before = (self.sent.len(), self.begun);
+            if let Progress::Done(result) = self.advance(judge) {
+                return Some(result);
+            }
+            if before != (self.sent.len(), self.begun) {
+                pause = Pause::default();
+            }
+            let over = if !notification.is_valid() || deadline.is_some_and(|at| Instant::now() >= at) {
+                Some(Err(libc::EAGAIN))
+            } else if self.subject.thread.will_take_signal().unwrap_or(false) {
+                // sock_intr_errno() of include/net/sock.h: with a time-out it is not restarted.
+                limit.map(|_| Err(libc::EINTR)).or_else(|| (!self.is_fresh()).then_some(Ok(())))
+            } else {
+                pause.take(self.subject.fd(), deadline);
+                continue;
+            };
+            self.keep_begun();
+            return over;
+        }
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.sent.is_empty() && self.begun == 0
+    }
+
+    /// What was sent of a stream counts, whatever ended it.
+    fn keep_begun(&mut self) {
+        if self.begun > 0
+            && let Some(message) = self.messages.pop_front()
+        {
+            self.sent.push((message.length, std::mem::take(&mut self.begun)));
+        }
+    }
+
+    /// Messages that were sent count, whatever came then.
+    fn result(&self, result: Result<(), i32>) -> Result<(), i32> {
+        if self.sent.is_empty() { result } else { Ok(()) }
+    }
+
+    /// A stream that ends with EPIPE signals its writer (net/unix/af_unix.c, net/core/stream.c).
+    fn breaks_pipe(&self, errno: i32) -> bool {
+        let stream = || {
+            sys::int_option(self.subject.fd(), libc::SOL_SOCKET, libc::SO_TYPE)
+                .is_ok_and(|kind| kind == libc::SOCK_STREAM)
+        };
+        errno == libc::EPIPE && self.flags & libc::MSG_NOSIGNAL == 0 && stream()
+    }
+}
+
+/// Waits for room.
+#[derive(Debug, Default)]
+struct Pause {
+    /// poll(2) said that there was some, and there was none: it knows of the peer's queue only, not of
+    /// others'.
+    deceived: bool,
+    nap: Duration,
+}
+
+impl Pause {
+    fn take(&mut self, socket: BorrowedFd<'_>, deadline: Option<Instant>) {
+        let left = deadline.map_or(TICK, |at| at.saturating_duration_since(Instant::now())).min(TICK);
+        if self.deceived {
+            self.nap = (self.nap * 2).clamp(Duration::from_micros(250), TICK);
+            std::thread::sleep(self.nap.min(left));
+            return;
+        }
+        let mut fds = [PollFd::new(socket, PollFlags::POLLOUT)];
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        self.deceived = matches!(poll(&mut fds, timeout), Ok(1..));
+    }
+}
+
+/// Answers from a thread that must not touch guest memory.
+fn finish(sends: &Sends, notification: Notification, call: &Call, result: Result<(), i32>) {
+    match call.result(result) {
+        Ok(()) if call.many => {
+            sends.answer_on_the_watch(Written { notification, sent: call.sent.clone() });
+        }
+        _ => finish_on_the_watch(notification, call, result),
+    }
+}
+
+fn finish_on_the_watch(notification: Notification, call: &Call, result: Result<(), i32>) {
+    match call.result(result) {
+        Ok(()) if call.many => write_lengths(notification, &call.sent),
+        Ok(()) => notification.succeed(call.sent.first().map_or(0, |&(_, len)| len as i64)),
+        Err(errno) => {
+            if call.breaks_pipe(errno) {
+                let _ = pidfd_send_signal(&call.subject.thread, Signal::PIPE);
+            }
+            notification.fail(errno);
+        }
+    }
+}
+
+/// Writes each `msg_len`, and answers with their number (__sys_sendmmsg() in net/socket.c).
+fn write_lengths(notification: Notification, sent: &[(TargetAddr, usize)]) {
+    let write =
+        |&(at, len): &(TargetAddr, usize)| notification.write(at, &(len as u32).to_ne_bytes()).is_ok();
+    let written = sent.iter().take_while(|entry| write(entry)).count();
+    match written {
+        0 if !sent.is_empty() => notification.fail(libc::EFAULT),
+        _ => notification.succeed(written as i64),
+    }
+}
