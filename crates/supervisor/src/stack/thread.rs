@@ -192,18 +192,38 @@ impl Machine {
     }
 
     /// The link's far side has forgotten every connection: nobody would answer a guest that sends, and
-    /// nothing would wake one that waits. Those that are being opened try again by themselves.
+    /// nothing would wake one that waits. Those that are being opened begin again.
     fn renewed(&mut self) {
-        let open = |(id, connection): (&Id, &Connection)| match connection {
-            Connection::Open { relay, .. } => {
+        let is_open = |connection: &Connection| matches!(connection, Connection::Open { .. });
+        let (open, opening): (Vec<Id>, Vec<Id>) =
+            self.connections.keys().partition(|&id| self.connections.get(id).is_some_and(is_open));
+        warn!(reset = open.len(), opening = opening.len(), "the link has a new far side, which knows nobody");
+        for id in open {
+            if let Some(Connection::Open { relay, .. }) = self.connections.get(&id) {
                 relay.cut(&self.kernel);
-                Some(*id)
             }
-            Connection::Opening { .. } => None,
-        };
-        let ids: Vec<Id> = self.connections.iter().filter_map(open).collect();
-        warn!(connections = ids.len(), "the link has a new far side: open connections are reset");
-        ids.into_iter().for_each(|id| self.end(id));
+            self.end(id);
+        }
+        opening.into_iter().for_each(|id| self.begin_again(id));
+    }
+
+    /// Connects another socket in the place of one whose SYN is lost: Linux would repeat that only after a
+    /// second (RFC 6298, section 2).
+    fn begin_again(&mut self, id: Id) {
+        let Some(Connection::Opening { mut request, stack }) = self.connections.remove(&id) else { return };
+        // The guest may have asked for its name already.
+        request.bound = request.bound.or(self.kernel.local_address(stack).ok());
+        self.kernel.abort(stack);
+        match self.start(id, &request) {
+            Ok(stack) => {
+                self.connections.insert(id, Connection::Opening { request, stack });
+                self.progress(id, stack);
+            }
+            Err(error) => {
+                self.current.remove(&request.cookie);
+                self.refuse(*request, error.raw_os_error().unwrap_or(libc::EIO));
+            }
+        }
     }
 
     fn guest_events(&mut self) -> io::Result<()> {
