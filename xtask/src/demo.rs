@@ -41,7 +41,7 @@ pub(crate) fn run() -> Result<()> {
         .context("cannot start unshare")?;
     ensure!(status.success(), "the demonstration did not show what it should: see above");
     println!();
-    say("that was it: try `target/release/netshunt --net=slirp -- COMMAND`, and see README.md");
+    say("that was it: try `target/release/netshunt -- COMMAND`, and see README.md");
     Ok(())
 }
 

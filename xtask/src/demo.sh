@@ -60,8 +60,8 @@ read -r _ <"$scratch/ready"
 rule='192.0.2.10:9000/tcp'
 status=0
 attempt() {
-    show "netshunt --net=slirp,host-bypass --bypass '$rule' --flow-log flows.json -- $*"
-    "$netshunt" --net=slirp,host-bypass --bypass "$rule" --flow-log "$scratch/flows.json" -- "$@" </dev/null || {
+    show "netshunt --net=auto,host-bypass --bypass '$rule' --flow-log flows.json -- $*"
+    "$netshunt" --net=auto,host-bypass --bypass "$rule" --flow-log "$scratch/flows.json" -- "$@" </dev/null || {
         code=$?
         printf '   ! exit status %s\n' $code
         status=1
@@ -76,7 +76,14 @@ attempt() {
     rm -f "$scratch/flows.json"
 }
 
-step "One command, two paths: port 8080 through the stack and slirp, port 9000 past both"
+step "Which link carries the stack's frames here: passt where it works, else slirp"
+show "netshunt -v --net=auto -- true"
+"$netshunt" -v --net=auto -- true 2>&1 </dev/null | grep -F -e --net=auto || {
+    echo '   ! none'
+    status=1
+}
+
+step "One command, two paths: port 8080 through the stack and that link, port 9000 past both"
 attempt curl --silent --show-error --max-time 20 http://$server:8080/ http://$server:9000/
 
 step "The same, with 256 MiB each"
