@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::IoSlice;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Instant;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -95,4 +95,17 @@ pub trait Link: Send + fmt::Debug {
     /// # Errors
     /// The link is dead for good: its last words. The stack then behaves as on a dead network.
     fn turn(&mut self, now: Instant, fds: &[PollFd]) -> Result<Turned, crate::Error>;
+
+    /// The processes that the link has started, by their ids: children of this process that are no
+    /// guests. They may change with a [`Turned::Renewed`].
+    fn processes(&self) -> Vec<i32> {
+        Vec::new()
+    }
+
+    /// The stack has given up connecting `from` its own address `to` another, without a word: whoever
+    /// waited is gone. A link that opens connections in the stack's stead gives them up too, so that
+    /// no server sees one that nobody wants any more. By default it may.
+    fn abandon(&mut self, from: SocketAddr, to: SocketAddr) {
+        let _ = (from, to);
+    }
 }

@@ -2,11 +2,13 @@
 
 use std::io::IoSlice;
 use std::mem;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use etherparse::PacketBuilder;
 use netshunt_backend::{Error as LinkError, Link, Network, PollFd, Sent, Turned};
 use tracing::{info, warn};
 
@@ -20,6 +22,9 @@ const STEADY: Duration = Duration::from_secs(60);
 /// Between the second and the third attempt, and between the last ones.
 const FIRST: Duration = Duration::from_millis(100);
 const MOST: Duration = Duration::from_secs(5);
+
+/// passt takes every frame for its own, to whatever Ethernet address it goes: a local, single one.
+const SOMEBODY: [u8; 6] = [0x9a, 0x55, 0x9a, 0x55, 0x9a, 0x55];
 
 /// An open passt link. Dropping it ends the child.
 #[derive(Debug)]
@@ -191,6 +196,32 @@ impl Link for PasstLink {
         }
         turned
     }
+
+    fn processes(&self) -> Vec<i32> {
+        self.pid().into_iter().collect()
+    }
+
+    fn abandon(&mut self, from: SocketAddr, to: SocketAddr) {
+        // passt gives a connection up at a reset, whatever its numbers. One that finds no room is
+        // lost, and the attempt ends with passt's patience.
+        if let Some(frame) = reset(self.network.mac, from, to) {
+            let _ = self.send(&[IoSlice::new(&frame)]);
+        }
+    }
+}
+
+/// A frame that resets a connection of the guest's (RFC 9293, 3.5.2).
+fn reset(mac: [u8; 6], from: SocketAddr, to: SocketAddr) -> Option<Vec<u8>> {
+    const TTL: u8 = 64;
+    let ethernet = PacketBuilder::ethernet2(mac, SOMEBODY);
+    let ip = match (from.ip(), to.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => ethernet.ipv4(from.octets(), to.octets(), TTL),
+        (IpAddr::V6(from), IpAddr::V6(to)) => ethernet.ipv6(from.octets(), to.octets(), TTL),
+        _ => return None,
+    };
+    let mut frame = Vec::new();
+    ip.tcp(from.port(), to.port(), 0, 0).rst().write(&mut frame, &[]).ok()?;
+    Some(frame)
 }
 
 /// Whether another attempt would fail alike, however long one waits.

@@ -16,6 +16,10 @@
 //! assert!(network.host.iter().any(|net| net.to_string() == "10.0.2.2/32"));
 //! ```
 //!
+//! # Where it helps libslirp
+//! IPv4 fragments are joined before libslirp sees them, and a connection that fails on the host fails in
+//! the stack with the same errno: libslirp itself keeps silent about ICMP errors.
+//!
 //! # What it does not do
 //! It judges nothing: libslirp's only access rule, `disable_host_loopback`, is one switch for every
 //! port, so what may reach the host is the policy's work, before a frame exists. Its DHCP and TFTP
@@ -32,6 +36,7 @@
 //! another thread closes what it did not mean to pass on.
 #![deny(unsafe_code)]
 
+mod attempts;
 mod backend;
 mod error;
 mod fragments;

@@ -3,12 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::IoSlice;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use libc::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI, c_int};
 use netshunt_backend::{Error, Link, Network, PollFd, Sent, Turned};
 use tracing::{debug, trace};
 
+use crate::attempts::{Attempts, Show};
 use crate::fragments::{Fragments, Joined};
 use crate::frames::Frames;
 use crate::sys::{self, Host, Instance};
@@ -95,7 +98,11 @@ impl Link for SlirpLink {
         match self.fragments.offer(frame) {
             Joined::Complete(datagram) => self.instance.input(&datagram),
             Joined::Held => (),
-            Joined::Whole => self.instance.input(frame),
+            Joined::Whole => {
+                self.instance.host().attempts.borrow_mut().ask(frame);
+                self.instance.input(frame);
+                self.instance.host().attempts.borrow_mut().asked();
+            }
         }
         Sent::Taken
     }
@@ -112,7 +119,12 @@ impl Link for SlirpLink {
     fn interests(&mut self, now: Instant, fds: &mut Vec<PollFd>) -> Option<Instant> {
         self.instance.host().advance(now);
         let mut index = -1;
+        let over = self.instance.host().attempts.borrow().over();
         let timeout = self.instance.fill(&mut |fd, events| {
+            // Whoever asks for -1 learns nothing.
+            if over.contains(&fd) {
+                return -1;
+            }
             fds.push(PollFd { fd, events: to_poll(events), revents: 0 });
             index += 1;
             index
@@ -125,12 +137,21 @@ impl Link for SlirpLink {
     fn turn(&mut self, now: Instant, fds: &[PollFd]) -> Result<Turned, Error> {
         self.instance.host().advance(now);
         self.instance.run_timers();
+        let shown = self.instance.host().show(fds);
         self.instance.poll(&mut |index| {
             // libslirp asks with -1 for a socket that fill() did not offer.
-            let entry = usize::try_from(index).ok().and_then(|index| fds.get(index));
-            entry.map_or(0, |entry| from_poll(entry.revents))
+            let index = usize::try_from(index).ok();
+            index.and_then(|index| shown.get(index).copied()).unwrap_or(0)
         });
         Ok(Turned::Alive)
+    }
+
+    fn abandon(&mut self, from: SocketAddr, to: SocketAddr) {
+        let fd = self.instance.host().attempts.borrow_mut().abandon(from, to);
+        // libslirp still has its number, and closes it in the next turn.
+        if let Some(fd) = fd {
+            sys::disconnect(fd);
+        }
     }
 }
 
@@ -152,9 +173,10 @@ fn from_poll(revents: i16) -> c_int {
     BITS.iter().filter(|(_, poll)| revents & poll != 0).fold(invalid, |bits, (slirp, _)| bits | slirp)
 }
 
-/// What libslirp calls back: the queue of frames, and the clock.
+/// What libslirp calls back: the queue of frames, its sockets, and the clock.
 struct Inbox {
     frames: RefCell<Frames>,
+    attempts: RefCell<Attempts>,
     dropped: Cell<u64>,
     opened: Instant,
     /// Since `opened`. A cached clock: libslirp asks for it with every batch of frames.
@@ -163,13 +185,36 @@ struct Inbox {
 
 impl Inbox {
     fn new(opened: Instant) -> Self {
-        Inbox { frames: RefCell::default(), dropped: Cell::new(0), opened, now: Cell::default() }
+        let (frames, attempts) = Default::default();
+        Inbox { frames, attempts, dropped: Cell::new(0), opened, now: Cell::default() }
     }
 
     /// Sets the clock, which never goes back.
     fn advance(&self, now: Instant) {
         let elapsed = now.saturating_duration_since(self.opened);
         self.now.set(elapsed.max(self.now.get()));
+    }
+
+    /// What libslirp sees of polled descriptors: of a connection that has failed, not everything.
+    fn show(&self, fds: &[PollFd]) -> Vec<c_int> {
+        fds.iter().map(|entry| self.show_one(entry)).collect()
+    }
+
+    fn show_one(&self, entry: &PollFd) -> c_int {
+        let everything = from_poll(entry.revents);
+        if entry.revents == 0 || !self.attempts.borrow().has(entry.fd) {
+            return everything;
+        }
+        let failed = entry.revents & (POLLERR | POLLHUP) != 0;
+        let errno = if failed { sys::take_error(entry.fd) } else { 0 };
+        if errno != 0 {
+            trace!(errno, "a connection fails on the host");
+        }
+        match self.attempts.borrow_mut().ended(entry.fd, errno, &mut |frame| self.frame(frame)) {
+            Show::Everything => everything,
+            Show::Nothing => 0,
+            Show::Writable => sys::POLL_OUT,
+        }
     }
 }
 
@@ -182,6 +227,14 @@ impl Host for Inbox {
 
     fn guest_error(&self, message: &str) {
         debug!(message = message.trim_end(), "slirp guest error");
+    }
+
+    fn opened(&self, fd: RawFd) {
+        self.attempts.borrow_mut().opened(fd);
+    }
+
+    fn closed(&self, fd: RawFd) {
+        self.attempts.borrow_mut().closed(fd);
     }
 
     fn now(&self) -> Duration {

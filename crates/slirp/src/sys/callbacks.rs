@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::ffi::CStr;
+use std::os::fd::RawFd;
 use std::slice;
 use std::time::Duration;
 
@@ -21,6 +22,12 @@ pub(crate) trait Host {
 
     /// libslirp complains about a frame it was given.
     fn guest_error(&self, message: &str);
+
+    /// libslirp has opened a socket.
+    fn opened(&self, fd: RawFd);
+
+    /// libslirp is about to close a socket.
+    fn closed(&self, fd: RawFd);
 
     /// A clock that does not go back.
     fn now(&self) -> Duration;
@@ -41,8 +48,8 @@ impl<H: Host> Shared<H> {
         timer_new: None,
         timer_free: timer_free::<H>,
         timer_mod: timer_mod::<H>,
-        register_poll_fd: ignore_fd,
-        unregister_poll_fd: ignore_fd,
+        register_poll_fd: register_poll_fd::<H>,
+        unregister_poll_fd: unregister_poll_fd::<H>,
         notify: ignore,
         init_completed: ignore_slirp,
         timer_new_opaque: timer_new_opaque::<H>,
@@ -111,8 +118,17 @@ unsafe extern "C" fn timer_mod<H: Host>(timer: *mut c_void, expire_ms: i64, opaq
     shared.timers.borrow_mut().set(timer, expire_ms);
 }
 
-/// Every turn asks for all descriptors afresh (`slirp_pollfds_fill`).
-extern "C" fn ignore_fd(_: c_int, _: *mut c_void) {}
+unsafe extern "C" fn register_poll_fd<H: Host>(fd: c_int, opaque: *mut c_void) {
+    // SAFETY: called by libslirp with the opaque pointer of this table.
+    let shared = unsafe { shared::<H>(opaque) };
+    shared.host.opened(fd);
+}
+
+unsafe extern "C" fn unregister_poll_fd<H: Host>(fd: c_int, opaque: *mut c_void) {
+    // SAFETY: called by libslirp with the opaque pointer of this table.
+    let shared = unsafe { shared::<H>(opaque) };
+    shared.host.closed(fd);
+}
 
 /// The caller runs a turn after every frame it sends: there is no other thread to wake.
 extern "C" fn ignore(_: *mut c_void) {}
