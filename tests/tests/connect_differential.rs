@@ -146,7 +146,7 @@ macro_rules! like_native {
 }
 
 like_native! {
-    abrupt, answered, late, prohibited, refused, reset, timed_out, unreachable,
+    abrupt, answered, late, no_route, prohibited, refused, reset, timed_out, unreachable,
 }
 
 #[test]
@@ -198,14 +198,17 @@ ip route add prohibit 198.51.100.128/25; ip -6 route add prohibit 2001:db8:1::80
     like_native(path, "prohibited", "rare", Target::unreachable(129), &world);
 }
 
-/// The host itself has no way: connect(2) fails at once. The stack's routes are its own.
-#[test]
-fn no_route_here() {
+/// The host itself has no way: connect(2) fails at once, whoever would have connected.
+fn no_route(path: Path) {
+    for kind in ["blackhole", "prohibit", "unreachable"] {
+        let world = World::new();
+        let script = format!("ip route add {kind} 198.51.100.0/24; ip -6 route add {kind} 2001:db8:1::/48");
+        configure(&world, false, &script);
+        like_native(path, "no_route", "fail", Target::unreachable(1), &world);
+    }
     let world = World::new();
-    let script = "\
-ip route add unreachable 198.51.100.0/24; ip -6 route add unreachable 2001:db8:1::/48";
-    configure(&world, false, script);
-    like_native(Path::Bypass, "no_route_here", "fail", Target::unreachable(1), &world);
+    configure(&world, false, "ip route del default; ip -6 route del default");
+    like_native(path, "no_route", "fail", Target::unreachable(1), &world);
 }
 
 /// Nobody ever answers.

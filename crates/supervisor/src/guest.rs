@@ -13,6 +13,7 @@ use netshunt_notify::{Features, Listener, ListenerNumber, Program};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tracing::debug;
 
+use crate::points::{FILTERED, RELEASING};
 use crate::{Error, sys};
 
 /// Capabilities that would let a root guest out (capabilities(7), by number): the network ones,
@@ -107,7 +108,7 @@ impl Held {
         };
         let served = match served {
             Some(Ok(served)) => {
-                debug!("releasing the command");
+                debug!("{RELEASING}");
                 self.release.write_all(&[1]).map_err(Error::system("release the command"))?;
                 Some(Ok(served))
             }
@@ -146,7 +147,7 @@ impl Held {
         let word = |bytes: &[u8]| i32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let pid = Pid::from_raw(word(pid)).ok_or(io::ErrorKind::InvalidData)?;
         let child = pidfd_open(pid, PidfdFlags::empty())?;
-        debug!(pid = pid.as_raw_nonzero().get(), "the command's process is filtered");
+        debug!(pid = pid.as_raw_nonzero().get(), "{FILTERED}");
         Listener::take(child.as_fd(), ListenerNumber(word(number)), &self.features).map(Some)
     }
 }

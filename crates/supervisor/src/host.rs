@@ -38,6 +38,15 @@ fn guest_addresses(network: &Network) -> Vec<IpNet> {
     own
 }
 
+/// The networks that the link answers for by itself.
+pub(crate) fn near(network: &Network) -> Vec<IpNet> {
+    let mut near = network.host.clone();
+    near.extend(network.dns.map(IpNet::from));
+    near.extend(network.v4.map(|v4| IpNet::V4(v4.address.trunc())));
+    near.extend(network.v6.map(|v6| IpNet::V6(v6.address.trunc())));
+    near
+}
+
 /// Every address of the host's interfaces, in this network namespace.
 fn own_addresses() -> io::Result<Vec<IpNet>> {
     let interfaces = nix::ifaddrs::getifaddrs()?;

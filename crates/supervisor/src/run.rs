@@ -17,11 +17,12 @@ use crate::calls::{Calls, Gate, Sends};
 use crate::config::{Config, Counters, End, Outcome};
 use crate::job::{Incoming, command_ends};
 use crate::park::Lot;
+use crate::points::{COMMAND_ENDED, LINK_OPEN, LISTENER_TAKEN};
 use crate::routes::Routes;
 use crate::sockets::Sockets;
 use crate::stack::{Booting, Stack};
 use crate::waits::Waits;
-use crate::{Error, guest, host, inherited, sys};
+use crate::{Error, descendants, guest, host, inherited, sys};
 
 /// Runs the command to its end. Call it inside a tokio runtime with I/O and time enabled.
 ///
@@ -41,7 +42,7 @@ pub async fn run(mut config: Config) -> Result<Outcome, Error> {
     let (child, (service, signals)) = prepared.start()?;
     let command = Pid::from_raw(child.id().cast_signed());
     let end = command_ends(command, signals, job).await.map_err(Error::system("wait for the command"))?;
-    debug!(?end, "the command ended");
+    debug!(?end, "{COMMAND_ENDED}");
     service.finish(end).await
 }
 
@@ -64,6 +65,7 @@ struct Prepared {
     features: Features,
     policy: Policy,
     local: Vec<ipnet::IpNet>,
+    near: Vec<ipnet::IpNet>,
     sockets: Arc<Sockets>,
     booting: Option<Booting>,
 }
@@ -78,6 +80,7 @@ impl Prepared {
         let around = host::surroundings(network.as_ref(), config.shunt.is_some(), config.dns)
             .map_err(Error::system("list the host's addresses"))?;
         let local = around.guest.clone();
+        let near = local.iter().copied().chain(network.iter().flat_map(host::near)).collect();
         let policy = Policy::new(std::mem::take(&mut config.rules), around)?;
         let sockets = Arc::new(Sockets::default());
         if link.is_some() && !host::can_start_connects() {
@@ -85,16 +88,18 @@ impl Prepared {
         }
         let booting = match link {
             Some(link) => {
-                Some(Stack::start(&netshunt_lkl::find(config.library.as_deref())?, link, sockets.clone())?)
+                debug!(?link, "{LINK_OPEN}");
+                let library = netshunt_lkl::find(config.library.as_deref())?;
+                Some(Stack::start(&library, link, sockets.clone(), features)?)
             }
             None => None,
         };
-        Ok(Prepared { config, features, policy, local, sockets, booting })
+        Ok(Prepared { config, features, policy, local, near, sockets, booting })
     }
 
     /// Forks the guest while the stack boots, and lets it go when both are ready.
     fn start(self) -> Result<(Child, (Service, Incoming)), Error> {
-        let Prepared { config, features, policy, local, sockets, booting } = self;
+        let Prepared { config, features, policy, local, near, sockets, booting } = self;
         let Config { command, shunt, unix, keep_fds, keep_caps, wait, flows, .. } = config;
         let options = guest::Options { features: &features, keep_fds: &keep_fds, keep_caps };
         let held = guest::start(&command, &options)?;
@@ -102,6 +107,7 @@ impl Prepared {
             host::namespace().map_err(Error::system("look at the network namespace"))?;
         let routes = Routes::new().map_err(Error::system("make a netlink socket"))?;
         held.release(|listener| {
+            debug!("{LISTENER_TAKEN}");
             let stack = booting.map(Booting::finish).transpose()?;
             let calls = Arc::new(Calls {
                 features,
@@ -116,6 +122,7 @@ impl Prepared {
                 waits: Arc::default(),
                 runtime: tokio::runtime::Handle::current(),
                 local,
+                near,
                 namespace,
                 namespace_inode,
                 lot: Mutex::new(Lot::new()),
@@ -157,7 +164,9 @@ impl Service {
         if self.wait {
             self.last_guest().await.map_err(Error::system("wait for the last guest"))?;
         }
-        let survivors = if self.watch.hung_up() { 0 } else { descendants() };
+        let others = self.calls.stack.as_ref().map(Stack::others).unwrap_or_default();
+        let left = || descendants::list(&others).map_or(0, |all| all.len());
+        let survivors = if self.watch.hung_up() { 0 } else { left() };
         let counters = self.counters();
         info!(?counters, "done");
         self.watch.stop();
@@ -192,32 +201,4 @@ impl Service {
 /// Reaps descendants that became our children.
 fn reap_others() {
     while matches!(wait(WaitOptions::NOHANG), Ok(Some(_))) {}
-}
-
-/// How many descendants of ours still run. We are their subreaper, so none escapes the count.
-fn descendants() -> usize {
-    let parents: Vec<(i32, i32)> = std::fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter_map(|pid: i32| Some((pid, parent(pid)?)))
-        .collect();
-    let mut ours = vec![std::process::id().cast_signed()];
-    let mut seen = 0;
-    while seen < ours.len() {
-        let parent = ours[seen];
-        ours.extend(parents.iter().filter(|(_, p)| *p == parent).map(|(pid, _)| *pid));
-        seen += 1;
-    }
-    ours.len() - 1
-}
-
-/// The parent of a process that is not a zombie (proc_pid_stat(5)).
-fn parent(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok()?;
-    (state != "Z").then_some(parent)
 }

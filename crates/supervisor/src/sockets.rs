@@ -13,7 +13,7 @@ use crate::options::StackOption;
 use crate::park::Space;
 
 /// The kernel's number for a socket: never reused while the machine runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Cookie(pub(crate) u64);
 
 /// Entries of sockets that are not connecting or connected that are kept at most.

@@ -38,6 +38,11 @@ pub(crate) fn cookie(fd: BorrowedFd<'_>, name: i32) -> io::Result<u64> {
     Ok(u64::from_ne_bytes(value))
 }
 
+/// The inode number of an open file (fstat(2)).
+pub(crate) fn inode(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(fd)?.st_ino)
+}
+
 /// setsockopt(2) with the option's bytes.
 pub(crate) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     let len = value.len() as libc::socklen_t;

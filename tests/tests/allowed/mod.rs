@@ -51,10 +51,6 @@ const NOT_IPV6: &str =
 const NO_NAME: &str = "A failed attempt has no address any more: nothing is sent from it or arrives there";
 const HALF_WAY: &str = "The wake-up can be seen before the socket is marked as shut down; SO_ERROR, the event that \
                         it failed and what follows are the same";
-const NO_ICMP: &str =
-    "libslirp keeps silent about a connection that an ICMP message ends: it times out instead";
-const TOO_SOON: &str =
-    "libslirp had not yet answered the guest when the reset came: to the stack it is a refusal";
 const QUEUEING: &str = "The guest's own socket queues nothing on a network: its priority is without effect";
 
 pub(crate) const ALLOWED: &[Allowed] = &[
@@ -68,12 +64,10 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     now_and_then(FAILING, "events again", "IN OUT RDHUP ERR HUP", "none", HALF_WAY),
     now_and_then(FAILING, "select: events again", "IN OUT", "none", HALF_WAY),
     now_and_then(FAILING, "epoll-edge: events again", "none", "IN OUT RDHUP ERR HUP", HALF_WAY),
-    on_stack(NO_WAY, "", "E*", "ETIMEDOUT", NO_ICMP),
     now_and_then(NO_WAY, "SO_ERROR", "E*", "0", NO_SECOND),
     now_and_then(NO_WAY, "events", "*ERR HUP", "*HUP", NO_SECOND),
     now_and_then(NO_WAY, "events of that", "ERR", "*ERR HUP", NO_SECOND),
     now_and_then(NO_WAY, "and after that", "E*", "E*", NO_SECOND),
-    now_and_then(&["abrupt"], "", "*", "ECONNREFUSED", TOO_SOON),
     Allowed {
         path: Path::Bypass,
         cases: &["answered"],

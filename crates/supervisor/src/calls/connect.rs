@@ -12,12 +12,15 @@ use std::time::{Duration, Instant};
 use netshunt_notify::Notification;
 use netshunt_policy::{Destination, Verdict};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use tracing::{Level, debug, enabled};
+use tracing::{Level, debug, enabled, trace};
 
 use super::{Calls, Kind, Subject, errno};
 use crate::address::{Address, STORAGE, canonical, for_family};
 use crate::flows::{Asked, Open};
+use crate::holders::Caller;
 use crate::pending::{Pending, answer};
+use crate::points::{BYPASS_CONNECTING, BYPASSED, PARKED, VERDICT};
+use crate::routes::Way;
 use crate::sockets::{Cookie, State};
 use crate::stack::{Command, Connect};
 use crate::sys;
@@ -142,7 +145,8 @@ impl Calls {
     }
 
     fn judge(&self, attempt: Attempt, since: Instant) {
-        let (verdict, rule) = self.verdict(attempt.destination);
+        let (verdict, rule, way) = self.verdict(attempt.destination);
+        trace!(dst = %attempt.destination, ?verdict, "{VERDICT}");
         let tid = attempt.notification.tid().0;
         // Reading /proc costs more than the rest of the call: only for somebody who is told.
         let told = self.flows.is_some() || matches!(verdict, Verdict::Deny(_)) || enabled!(Level::DEBUG);
@@ -153,30 +157,45 @@ impl Calls {
         };
         let asked = Asked { pid, comm, destination: attempt.destination, since };
         let flow = Open::new(asked, verdict, rule, self.flows.clone());
-        match verdict {
-            Verdict::Bypass => self.bypass(attempt, flow),
-            Verdict::Deny(errno) => {
-                flow.close(Err(errno.raw()));
-                attempt.notification.fail(errno.raw());
+        let fail = |attempt: Attempt, flow: Open, errno| {
+            flow.close(Err(errno));
+            attempt.notification.fail(errno);
+        };
+        match (verdict, way) {
+            (Verdict::Bypass, _) => self.bypass(attempt, flow),
+            (Verdict::Deny(errno), _) => fail(attempt, flow, errno.raw()),
+            // The link connects from the host: it would find out, and could only keep silent.
+            (Verdict::Stack, Way::Nowhere(errno)) if !self.is_near(attempt.destination) => {
+                fail(attempt, flow, errno);
             }
-            Verdict::Stack => self.park(attempt, flow),
+            (Verdict::Stack, _) => self.park(attempt, flow),
         }
     }
 
-    /// The policy's verdict, and the rule that decided.
-    fn verdict(&self, destination: SocketAddr) -> (Verdict, Option<String>) {
+    /// Whether the stack or the link itself answers for that address.
+    fn is_near(&self, destination: SocketAddr) -> bool {
+        self.near.iter().any(|net| net.contains(&destination.ip()))
+    }
+
+    /// The policy's verdict, the rule that decided, and where the host says that the destination is.
+    fn verdict(&self, destination: SocketAddr) -> (Verdict, Option<String>, Way) {
         let judge = || {
             let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
             let decision = policy.judge(&Destination::tcp(destination));
             (decision.verdict, decision.rule.map(ToString::to_string))
         };
-        let decided = judge();
-        if matches!(decided.0, Verdict::Deny(_)) || !self.routes.is_local(destination.ip()) {
-            return decided;
+        let (verdict, rule) = judge();
+        if matches!(verdict, Verdict::Deny(_)) {
+            return (verdict, rule, Way::Away);
+        }
+        let way = self.routes.way(destination.ip());
+        if way != Way::Local {
+            return (verdict, rule, way);
         }
         // It is the host's: did the policy know that?
         let news = self.policy.write().unwrap_or_else(PoisonError::into_inner).learn_host(destination.ip());
-        if news { judge() } else { decided }
+        let (verdict, rule) = if news { judge() } else { (verdict, rule) };
+        (verdict, rule, way)
     }
 
     /// Connects the guest's own socket on the host.
@@ -198,6 +217,7 @@ impl Calls {
             }
         }
         let to = for_family(destination, v6);
+        debug!(dst = %destination, "{BYPASS_CONNECTING}");
         if nonblocking {
             // Guarded: another thread of the guest may make the socket blocking at this moment.
             let connecting = || now(&self.runtime, shunt.connect(subject.fd(), to, false));
@@ -210,6 +230,7 @@ impl Calls {
                 Err(libc_error(libc::EINPROGRESS))
             });
             let result = result.map_err(|e| errno(&e));
+            debug!(?result, "{BYPASSED}");
             flow.close(result.or_else(|e| if e == libc::EINPROGRESS { Ok(()) } else { Err(e) }));
             return answer(notification, result);
         }
@@ -225,6 +246,7 @@ impl Calls {
             };
             match connected {
                 Some(result) => {
+                    debug!(?result, "{BYPASSED}");
                     flow.close(result);
                     pending.answer(result);
                 }
@@ -269,12 +291,14 @@ impl Calls {
             sockets.set(cookie, State::Connecting { space, peer: destination });
             kept
         };
+        let caller = Caller { tid: subject.thread.tid(), number: notification.fd_arg(0) };
         let (waiting, owed) = match nonblocking {
             true => (Vec::new(), Some(notification)),
             false => (vec![self.wait(notification, subject, libc::EINPROGRESS)], None),
         };
-        debug!(dst = %destination, "parked");
-        let request = Connect { cookie, guest, v6, space, destination, bound, options, waiting, flow };
+        debug!(dst = %destination, "{PARKED}");
+        let request =
+            Connect { cookie, guest, caller, v6, space, destination, bound, options, waiting, flow };
         stack.ask(Command::Connect(Box::new(request)));
         if let Some(notification) = owed {
             notification.fail(libc::EINPROGRESS);

@@ -17,9 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use netshunt_backend::Backend;
 use netshunt_notify::{Features, GuestThread, Handler, Notification};
 use netshunt_policy::Policy;
+use tracing::trace;
 
 use crate::FlowSink;
 use crate::park::Lot;
+use crate::points::NOTIFICATION;
 use crate::routes::Routes;
 use crate::sockets::{Cookie, Sockets};
 use crate::stack::{Reply, Stack};
@@ -42,6 +44,8 @@ pub(crate) struct Calls {
     pub(crate) runtime: tokio::runtime::Handle,
     /// The stack's own addresses, loopback included.
     pub(crate) local: Vec<ipnet::IpNet>,
+    /// Those, and where the link itself answers: the host's routes say nothing about them.
+    pub(crate) near: Vec<ipnet::IpNet>,
     /// Our own network namespace: its cookie (SO_NETNS_COOKIE) and its inode in /proc.
     pub(crate) namespace: u64,
     pub(crate) namespace_inode: u64,
@@ -153,6 +157,7 @@ impl Calls {
 
 impl Handler for Calls {
     fn handle(&self, notification: Notification) {
+        trace!(call = notification.call_name(), "{NOTIFICATION}");
         self.count(notification.call_name());
         self.dispatch(notification);
     }

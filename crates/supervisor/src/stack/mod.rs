@@ -5,6 +5,7 @@
 //! here; the others come back as [`Reply`] and are written by the thread that serves guests, which
 //! may be lost in guest memory when this one may not.
 
+mod looks;
 mod relay;
 mod thread;
 
@@ -16,13 +17,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use netshunt_backend::Link;
-use netshunt_notify::{Notification, Waker};
+use netshunt_notify::{Features, Notification, Waker};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::runtime::Handle;
 
 use crate::Error;
 use crate::flows::Open;
+use crate::holders::Caller;
 use crate::options::StackOption;
 use crate::park::{Closed, Space};
 use crate::pending::Pending;
@@ -41,6 +45,8 @@ pub(crate) enum Command {
     Read { cookie: Cookie, level: i32, name: i32, size: usize, question: Question },
     /// Set an option; the answer, if one is owed, goes to the guest directly.
     Set { cookie: Cookie, option: StackOption, asked: Option<Notification> },
+    /// Some of the guests' sockets that are being connected were looked for.
+    Looked { looked: Vec<Cookie>, missing: Vec<Cookie>, took: Duration },
     /// End the thread.
     Stop,
     /// Another blocking connect(2) waits for the same connection.
@@ -53,6 +59,7 @@ pub(crate) struct Connect {
     pub(crate) cookie: Cookie,
     /// A duplicate of the guest's socket, held until the connection is up or has failed.
     pub(crate) guest: OwnedFd,
+    pub(crate) caller: Caller,
     pub(crate) v6: bool,
     pub(crate) space: Space,
     pub(crate) destination: SocketAddr,
@@ -104,6 +111,8 @@ struct Shared {
     commands: Mutex<Vec<Command>>,
     ready: EventFd,
     replies: Mutex<Replies>,
+    /// The link's own processes.
+    others: Mutex<Vec<i32>>,
     traffic: Traffic,
 }
 
@@ -126,11 +135,12 @@ impl fmt::Debug for Stack {
 }
 
 impl Stack {
-    /// Boots the kernel library on a new thread, configured for `link`.
+    /// Boots the kernel library on a new thread, configured for `link`. Inside a tokio runtime.
     pub(crate) fn start(
         library: &Path,
         link: Box<dyn Link>,
         sockets: Arc<Sockets>,
+        features: Features,
     ) -> Result<Booting, Error> {
         let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|e| Error::System { doing: "make an eventfd", source: e.into() })?;
@@ -138,12 +148,14 @@ impl Stack {
             commands: Mutex::default(),
             ready,
             replies: Mutex::default(),
+            others: Mutex::new(link.processes()),
             traffic: Traffic::default(),
         });
         let closed = Closed::new().map_err(Error::system("bind a loopback port"))?;
         let (report, booted) = mpsc::sync_channel(1);
+        let (library, runtime) = (library.to_owned(), Handle::current());
         let setup =
-            thread::Setup { library: library.to_owned(), link, closed, sockets, shared: shared.clone() };
+            thread::Setup { library, link, closed, sockets, shared: shared.clone(), features, runtime };
         let thread = std::thread::Builder::new()
             .name("netshunt-stack".to_owned())
             .spawn(move || thread::run(setup, &report))
@@ -153,9 +165,7 @@ impl Stack {
 
     /// Queues a command.
     pub(crate) fn ask(&self, command: Command) {
-        self.shared.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
-        // Full means that the thread is about to wake up anyway.
-        let _ = self.shared.ready.write(1);
+        self.shared.ask(command);
     }
 
     /// Who to wake when there are replies.
@@ -171,6 +181,11 @@ impl Stack {
 
     pub(crate) fn traffic(&self) -> &Traffic {
         &self.shared.traffic
+    }
+
+    /// The link's own processes, which are no guests.
+    pub(crate) fn others(&self) -> Vec<i32> {
+        self.shared.others()
     }
 }
 
@@ -215,6 +230,20 @@ impl Shared {
         if let Some(waker) = &replies.waker {
             waker.wake();
         }
+    }
+
+    fn others(&self) -> Vec<i32> {
+        self.others.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn renew(&self, link: &dyn Link) {
+        *self.others.lock().unwrap_or_else(PoisonError::into_inner) = link.processes();
+    }
+
+    fn ask(&self, command: Command) {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        // Full means that the thread is about to wake up anyway.
+        let _ = self.ready.write(1);
     }
 
     fn take_commands(&self) -> Vec<Command> {

@@ -8,20 +8,25 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use netshunt_backend::{Link, Network, PollFd, Sent, Turned};
 use netshunt_lkl::{Clock, Config, Event, Kernel, Library, Nic, NicConfig, Socket, Transmit};
+use netshunt_notify::Features;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use tokio::runtime::Handle;
 use tracing::{debug, error, info, warn};
 
+use super::looks::{Looks, MISSES};
 use super::relay::{Relay, SCRATCH, Step};
 use super::{Command, Connect, Question, Reply, Shared};
 use crate::Error;
 use crate::address::for_family;
+use crate::holders::Sought;
 use crate::options::StackOption;
 use crate::park::Closed;
 use crate::pending::Pending;
+use crate::points::{ABANDONED, CONNECTING, JOINED, REFUSED, RELAY_ENDED, STACK_UP};
 use crate::sockets::{Cookie, Sockets, State};
 use crate::sys;
 
@@ -32,6 +37,9 @@ pub(super) struct Setup {
     pub(super) closed: Closed,
     pub(super) sockets: Arc<Sockets>,
     pub(super) shared: Arc<Shared>,
+    pub(super) features: Features,
+    /// Where guests' sockets are looked for.
+    pub(super) runtime: Handle,
 }
 
 /// Runs the thread; reports once whether the stack is up.
@@ -53,8 +61,19 @@ type Id = u64;
 
 /// One connection of a guest.
 enum Connection {
-    Opening { request: Box<Connect>, stack: Socket },
-    Open { cookie: Cookie, relay: Relay, stack: Socket, names: (SocketAddr, SocketAddr), queued: bool },
+    /// `misses`: how many times in a row nobody had the guest's socket.
+    Opening {
+        request: Box<Connect>,
+        stack: Socket,
+        misses: u8,
+    },
+    Open {
+        cookie: Cookie,
+        relay: Relay,
+        stack: Socket,
+        names: (SocketAddr, SocketAddr),
+        queued: bool,
+    },
 }
 
 struct Machine {
@@ -68,6 +87,7 @@ struct Machine {
     connections: HashMap<Id, Connection>,
     /// The newest connection of each guest socket.
     current: HashMap<Cookie, Id>,
+    looks: Looks,
     next: Id,
     epoll: Epoll,
     runnable: VecDeque<Id>,
@@ -78,7 +98,7 @@ struct Machine {
 
 impl Machine {
     fn boot(setup: Setup) -> Result<Self, Error> {
-        let Setup { library, link, closed, sockets, shared } = setup;
+        let Setup { library, link, closed, sockets, shared, features, runtime } = setup;
         let library = Library::load(&library)?;
         let network = link.network().clone();
         let kernel = Kernel::boot(&library, &Config::default(), Clock::Host)?;
@@ -87,7 +107,7 @@ impl Machine {
         configure(&kernel, nic, &network).map_err(Error::system("configure the stack"))?;
         let v4 = network.v4.map(|v4| v4.address.to_string());
         let v6 = network.v6.map(|v6| v6.address.to_string());
-        info!(kernel = library.version(), v4, v6, mtu = network.mtu, "stack up");
+        info!(kernel = library.version(), v4, v6, mtu = network.mtu, "{STACK_UP}");
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(|e| Error::System { doing: "make an epoll instance", source: e.into() })?;
         Ok(Machine {
@@ -100,6 +120,7 @@ impl Machine {
             shared,
             connections: HashMap::new(),
             current: HashMap::new(),
+            looks: Looks::new(features, runtime),
             next: 1,
             epoll,
             runnable: VecDeque::new(),
@@ -170,7 +191,8 @@ impl Machine {
         let link = (!self.dead).then(|| self.wire.link.borrow_mut().interests(now, &mut self.fds)).flatten();
         let link = link.map(|at| at.saturating_duration_since(now).as_nanos() as u64);
         let kernel = deadline.map(|at| at.saturating_sub(self.kernel.now()));
-        let timeout = [link, kernel].into_iter().flatten().min();
+        let look = self.look(now).map(|wait| wait.as_nanos() as u64);
+        let timeout = [link, kernel, look].into_iter().flatten().min();
         sys::poll(&mut self.fds, timeout)?;
         if self.fds[1].revents != 0 {
             self.guest_events()?;
@@ -191,9 +213,72 @@ impl Machine {
         Ok(())
     }
 
+    /// Has the sockets looked for whose turn it is; returns how long until the next one's.
+    fn look(&mut self, now: Instant) -> Option<Duration> {
+        let is_opening = |cookie| {
+            let id = self.current.get(&cookie);
+            id.is_some_and(|id| matches!(self.connections.get(id), Some(Connection::Opening { .. })))
+        };
+        let wait = self.looks.wait(now, is_opening)?;
+        if !wait.is_zero() {
+            return Some(wait);
+        }
+        let mut sought = Vec::new();
+        for cookie in self.looks.take(now) {
+            let Some(id) = self.current.get(&cookie) else { continue };
+            let Some(Connection::Opening { request, .. }) = self.connections.get(id) else { continue };
+            // A thread in connect(2) has the socket, whatever becomes of the descriptor.
+            let waits = request.waiting.iter().any(Pending::is_open);
+            match sys::inode(request.guest.as_fd()) {
+                Ok(inode) if !waits => sought.push(Sought { caller: request.caller, cookie, inode }),
+                _ => self.looks.add(cookie, now),
+            }
+        }
+        if !sought.is_empty() {
+            self.looks.look(sought, self.shared.clone());
+        }
+        None
+    }
+
+    fn looked(&mut self, looked: &[Cookie], missing: &[Cookie]) {
+        let now = Instant::now();
+        for &cookie in looked {
+            let Some(&id) = self.current.get(&cookie) else { continue };
+            let Some(Connection::Opening { misses, .. }) = self.connections.get_mut(&id) else { continue };
+            *misses = if missing.contains(&cookie) { *misses + 1 } else { 0 };
+            match *misses {
+                MISSES => self.abandon(id),
+                _ => self.looks.add(cookie, now),
+            }
+        }
+    }
+
+    /// Nobody has the guest's socket any more.
+    fn abandon(&mut self, id: Id) {
+        let Some(Connection::Opening { request, stack, .. }) = self.connections.remove(&id) else { return };
+        let Connect { cookie, guest, v6, destination, flow, .. } = *request;
+        self.give_up(stack, destination);
+        self.current.remove(&cookie);
+        // Should it be in flight after all (SCM_RIGHTS): whoever receives it finds that it failed.
+        self.sockets.lock().set(cookie, State::Failed { errno: libc::ECONNABORTED });
+        let _ = self.closed.refuse(guest.as_fd(), v6);
+        debug!(dst = %destination, "{ABANDONED}");
+        flow.close(Ok(()));
+    }
+
+    /// Ends a stack socket that was to be connected, also on the far side of the link.
+    fn give_up(&self, stack: Socket, destination: SocketAddr) {
+        let local = self.kernel.local_address(stack);
+        self.kernel.abort(stack);
+        if let Ok(local) = local {
+            self.wire.link.borrow_mut().abandon(local, destination);
+        }
+    }
+
     /// The link's far side has forgotten every connection: nobody would answer a guest that sends, and
     /// nothing would wake one that waits. Those that are being opened begin again.
     fn renewed(&mut self) {
+        self.shared.renew(&**self.wire.link.borrow());
         let is_open = |connection: &Connection| matches!(connection, Connection::Open { .. });
         let (open, opening): (Vec<Id>, Vec<Id>) =
             self.connections.keys().partition(|&id| self.connections.get(id).is_some_and(is_open));
@@ -210,13 +295,15 @@ impl Machine {
     /// Connects another socket in the place of one whose SYN is lost: Linux would repeat that only after a
     /// second (RFC 6298, section 2).
     fn begin_again(&mut self, id: Id) {
-        let Some(Connection::Opening { mut request, stack }) = self.connections.remove(&id) else { return };
+        let Some(Connection::Opening { mut request, stack, .. }) = self.connections.remove(&id) else {
+            return;
+        };
         // The guest may have asked for its name already.
         request.bound = request.bound.or(self.kernel.local_address(stack).ok());
         self.kernel.abort(stack);
         match self.start(id, &request) {
             Ok(stack) => {
-                self.connections.insert(id, Connection::Opening { request, stack });
+                self.connections.insert(id, Connection::Opening { request, stack, misses: 0 });
                 self.progress(id, stack);
             }
             Err(error) => {
@@ -270,7 +357,7 @@ impl Machine {
             self.current.remove(&cookie);
             self.sockets.lock().set(cookie, State::Ended { local, peer });
         }
-        debug!(dst = %peer, "closed");
+        debug!(dst = %peer, "{RELAY_ENDED}");
     }
 
     fn stack_event(&mut self, id: Id) {
@@ -284,6 +371,8 @@ impl Machine {
     /// Looks whether an opening connection is up or has failed.
     fn progress(&mut self, id: Id, stack: Socket) {
         match self.kernel.take_error(stack) {
+            // A reset without a connection is a refusal: this one was up for a moment.
+            Ok(Some(libc::ECONNRESET)) => self.up_and_reset(id),
             Ok(Some(errno)) => self.fail(id, errno),
             Ok(None) if self.kernel.readiness(stack) & libc::EPOLLOUT as u32 != 0 => self.up(id),
             Ok(None) => {}
@@ -298,6 +387,10 @@ impl Machine {
             Command::LocalName { cookie, question } => self.local_name(cookie, question),
             Command::Read { cookie, level, name, size, question } => {
                 self.read(cookie, level, name, size, question);
+            }
+            Command::Looked { looked, missing, took } => {
+                self.looks.looked(took);
+                self.looked(&looked, &missing);
             }
             Command::Set { cookie, option, asked } => {
                 let result = self.set(cookie, &option);
@@ -315,8 +408,10 @@ impl Machine {
         self.next += 1;
         match self.start(id, &request) {
             Ok(stack) => {
+                debug!(dst = %request.destination, "{CONNECTING}");
                 self.current.insert(request.cookie, id);
-                self.connections.insert(id, Connection::Opening { request, stack });
+                self.looks.add(request.cookie, Instant::now());
+                self.connections.insert(id, Connection::Opening { request, stack, misses: 0 });
                 // Over the stack's own loopback it may be decided already.
                 self.progress(id, stack);
             }
@@ -356,7 +451,7 @@ impl Machine {
 
     /// The stack's connection is up: join the guest's socket and start the relay.
     fn up(&mut self, id: Id) {
-        let Some(Connection::Opening { request, stack }) = self.connections.remove(&id) else { return };
+        let Some(Connection::Opening { request, stack, .. }) = self.connections.remove(&id) else { return };
         let Connect { cookie, guest, v6, space, destination, waiting, flow, .. } = *request;
         // Locked: from the join on the guest has its event, and may ask who its peer is.
         let mut sockets = self.sockets.lock();
@@ -387,16 +482,24 @@ impl Machine {
         }
         flow.close(Ok(()));
         answer_all(&waiting, Ok(()));
-        debug!(dst = %destination, "joined");
+        debug!(dst = %destination, "{JOINED}");
         let relay = Relay::new(p, stack);
         let names = (local, destination);
         self.connections.insert(id, Connection::Open { cookie, relay, stack, names, queued: false });
         self.enqueue(id);
     }
 
+    fn up_and_reset(&mut self, id: Id) {
+        self.up(id);
+        if let Some(Connection::Open { relay, .. }) = self.connections.get(&id) {
+            relay.cut(&self.kernel);
+            self.end(id);
+        }
+    }
+
     fn fail(&mut self, id: Id, errno: i32) {
-        let Some(Connection::Opening { request, stack }) = self.connections.remove(&id) else { return };
-        self.kernel.close(stack);
+        let Some(Connection::Opening { request, stack, .. }) = self.connections.remove(&id) else { return };
+        self.give_up(stack, request.destination);
         self.current.remove(&request.cookie);
         self.refuse(*request, errno);
     }
@@ -419,7 +522,7 @@ impl Machine {
             false => self.closed.refuse(guest.as_fd(), v6),
         };
         drop(sockets);
-        debug!(errno, "refused");
+        debug!(errno, "{REFUSED}");
         if let Err(error) = ended {
             debug!(%error, "cannot end a parked socket");
         }
@@ -437,8 +540,8 @@ impl Machine {
     fn drop_connection(&mut self, cookie: Cookie) {
         let Some(id) = self.current.remove(&cookie) else { return };
         match self.connections.remove(&id) {
-            Some(Connection::Opening { request, stack }) => {
-                self.kernel.abort(stack);
+            Some(Connection::Opening { request, stack, .. }) => {
+                self.give_up(stack, request.destination);
                 answer_all(&request.waiting, Err(libc::ECONNABORTED));
             }
             Some(Connection::Open { stack, .. }) => self.kernel.abort(stack),
