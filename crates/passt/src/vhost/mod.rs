@@ -27,6 +27,7 @@ mod sys;
 mod tests;
 mod transmit;
 
+use std::fmt;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -66,7 +67,6 @@ const RECEIVE: u32 = 0;
 const TRANSMIT: u32 = 1;
 
 /// A wire over shared memory.
-#[derive(Debug)]
 pub(crate) struct VhostWire {
     socket: UnixStream,
     receive: Receive,
@@ -121,6 +121,13 @@ impl VhostWire {
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(()),
             Err(error) => Err(failed("read its socket")(error.into())),
         }
+    }
+}
+
+impl fmt::Debug for VhostWire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (receive, transmit) = (self.receive.held(), self.transmit.held());
+        write!(f, "VhostWire {{ to receive into: {receive} buffers, to send: {transmit}, .. }}")
     }
 }
 

@@ -18,7 +18,6 @@ pub(super) enum Broken {
 }
 
 /// The receive queue: passt writes each frame into as many buffers as it takes.
-#[derive(Debug)]
 pub(super) struct Receive {
     ring: Ring,
     memory: Arc<Memory>,
@@ -58,6 +57,11 @@ impl Receive {
         let held = usize::from(self.ring.held() - self.ring.unpublished());
         let starved = held * self.plan.receive.size < HEADER + FRAME;
         self.ring.publish() != 0 && starved && self.ring.wants_kick()
+    }
+
+    /// Buffers that passt has to receive into.
+    pub(super) fn held(&self) -> u16 {
+        self.ring.held()
     }
 
     /// Asks to be called when a frame has arrived; whether one has already.

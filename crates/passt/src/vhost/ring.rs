@@ -73,7 +73,6 @@ pub(super) struct Used {
 }
 
 /// One virtqueue. Buffer `id` has descriptor `id`: chains are not used.
-#[derive(Debug)]
 pub(super) struct Ring {
     memory: Arc<Memory>,
     layout: Layout,

@@ -182,7 +182,7 @@ fn frame(number: usize) -> Vec<u8> {
 
 /// Two sides that both sleep whenever they can: a wake-up that is lost ends in a time-out.
 fn exchange(features: u64, protocol: u64) {
-    const COUNT: usize = 2000;
+    const COUNT: usize = 1200;
     let accept = move |socket| Peer::accept(socket, features, protocol).unwrap().echo();
     let (wire, peer) = with(accept, soon());
     let mut wire = wire.unwrap();

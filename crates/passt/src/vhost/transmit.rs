@@ -11,7 +11,6 @@ use super::ring::{Broken, Direction, Ring};
 use super::sys::Memory;
 
 /// The transmit queue: each frame is copied into a free buffer, and given back by passt.
-#[derive(Debug)]
 pub(super) struct Transmit {
     ring: Ring,
     memory: Arc<Memory>,
@@ -88,6 +87,11 @@ impl Transmit {
         }
         self.kicked = shown;
         self.ring.wants_kick()
+    }
+
+    /// Frames that passt has not given back.
+    pub(super) fn held(&self) -> u16 {
+        self.ring.held()
     }
 
     /// Asks to be called when there is room again, if anybody waits for it; whether there is already.
