@@ -32,7 +32,9 @@ fn handed(way: &str) {
         // connect() once for each socket; whoever has it then reads, writes and waits unasked.
         let notifications = &run.stats.as_ref().expect("statistics").notifications;
         assert_eq!(notifications.get("connect"), Some(&(2 * EACH as u64)), "{}", run.describe());
-        for call in ["read", "write", "epoll_wait", "epoll_ctl", "dup", "close", "shutdown"] {
+        for call in
+            ["read", "write", "sendto", "recvfrom", "epoll_wait", "epoll_ctl", "dup", "close", "shutdown"]
+        {
             assert_eq!(notifications.get(call), None, "{call}: {}", run.describe());
         }
     }
