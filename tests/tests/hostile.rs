@@ -354,15 +354,19 @@ mod races {
         }
     }
 
-    /// The same race where nothing forbids it.
+    /// The same race where nothing forbids it. On a busy machine a second may pass without an overlap.
     #[test]
     fn without_the_check_the_race_reaches_the_server() {
+        const RACE: [&str; 4] = ["address", "1", "0", "0"];
         let range = Range::new();
-        assert!(range.control("race", &["address", "1", "0", "0"]) > 0, "natively");
+        assert!((0..10).any(|_| range.control("race", &RACE) > 0), "natively");
         let before = range.reached();
         let open = ["--net=host-bypass", "--bypass=192.0.2.0/24:7000-7100/tcp"];
-        range.guest(&open, "race", &["address", "1", "0", "0"]).run().assert_success();
-        assert!(range.reached() > before, "with a rule that names it");
+        let reaches = |_| {
+            range.guest(&open, "race", &RACE).run().assert_success();
+            range.reached() > before
+        };
+        assert!((0..10).any(reaches), "with a rule that names it");
     }
 }
 
