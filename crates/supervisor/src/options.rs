@@ -164,6 +164,13 @@ pub(crate) fn is_plain(level: i32, name: i32) -> bool {
     }
 }
 
+/// Whether the guest's own socket gets a [`Side::Stack`] option only when it is connected on the
+/// host: it would suffer while parked (time-outs), or may know less than the stack (congestion control).
+pub(crate) fn is_deferred(level: i32, name: i32) -> bool {
+    let deferred = [libc::TCP_CONGESTION, libc::TCP_SYNCNT, libc::TCP_USER_TIMEOUT];
+    level == libc::IPPROTO_TCP && deferred.contains(&name)
+}
+
 /// Whether getsockopt(2) on a connected or connecting socket is the stack's to answer.
 pub(crate) fn read_from_stack(level: i32, name: i32) -> bool {
     match level {

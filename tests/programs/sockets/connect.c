@@ -557,6 +557,9 @@ static void set_all(int fd, const char *when)
 
 		if (o->value == -1)
 			continue;
+		/* It would end the family "mapped". */
+		if (o->level == IPPROTO_IPV6 && o->number == IPV6_V6ONLY)
+			value = strcmp(family, "mapped") != 0;
 		snprintf(what, sizeof(what), "set %s %s", o->name, when);
 		say(what, "%s", result(setsockopt(fd, o->level, o->number, &value, sizeof(value))));
 	}

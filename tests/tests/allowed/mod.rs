@@ -68,15 +68,6 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     now_and_then(NO_WAY, "events", "*ERR HUP", "*HUP", NO_SECOND),
     now_and_then(NO_WAY, "events of that", "ERR", "*ERR HUP", NO_SECOND),
     now_and_then(NO_WAY, "and after that", "E*", "E*", NO_SECOND),
-    Allowed {
-        path: Path::Bypass,
-        cases: &["answered"],
-        what: "SO_PRIORITY set before, then connected",
-        natively: "6 (4 bytes)",
-        ours: "4 (4 bytes)",
-        sometimes: false,
-        reason: "Of an explicit priority and the one that IP_TOS implies, the explicit one is kept",
-    },
 ];
 
 const fn on_stack(

@@ -18,6 +18,7 @@ use super::{Calls, Kind, Subject, errno};
 use crate::address::{Address, STORAGE, canonical, for_family};
 use crate::flows::{Asked, Open};
 use crate::holders::Caller;
+use crate::options::is_deferred;
 use crate::pending::{Pending, answer};
 use crate::points::{BYPASS_CONNECTING, BYPASSED, PARKED, VERDICT};
 use crate::routes::Way;
@@ -205,9 +206,14 @@ impl Calls {
             flow.close(Err(libc::EACCES));
             return notification.fail(libc::EACCES);
         };
-        // From here on the socket is the host's alone: it gets what was kept for either side.
+        // From here on the socket is the host's alone: it gets what it does not have yet. The rest again
+        // would undo what one option does to another (IP_TOS to SO_PRIORITY).
         if let Some(entry) = self.sockets.lock().forget(cookie) {
-            for option in &entry.options {
+            if let Some(on) = entry.v6only {
+                let on = i32::from(on).to_ne_bytes();
+                let _ = sys::set_option(subject.fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &on);
+            }
+            for option in entry.options.iter().filter(|o| is_deferred(o.level, o.name)) {
                 let _ = sys::set_option(subject.fd(), option.level, option.name, &option.value);
             }
             let bound = entry.bound.map_or(Ok(()), |local| sys::bind(subject.fd(), for_family(local, v6)));

@@ -5,7 +5,7 @@ use tracing::debug;
 
 use super::names::write_sized;
 use super::{Calls, Kind, Subject, errno};
-use crate::options::{Side, StackOption, is_plain, read_from_stack, side};
+use crate::options::{Side, StackOption, is_deferred, is_plain, read_from_stack, side};
 use crate::pending::answer;
 use crate::sockets::{Cookie, State};
 use crate::stack::{Command, Question};
@@ -149,13 +149,10 @@ impl Calls {
         match &self.stack {
             Some(stack) if live => stack.ask(Command::Set { cookie, option, asked: Some(notification) }),
             Some(_) => {
-                // The host checks the value, except where its socket would suffer (time-outs end a
-                // parked one) or may know less (congestion control).
-                let checked = match (option.level, option.name) {
-                    (libc::IPPROTO_TCP, libc::TCP_CONGESTION | libc::TCP_SYNCNT | libc::TCP_USER_TIMEOUT) => {
-                        Ok(())
-                    }
-                    _ => set_on_host(subject, &option),
+                // The host checks the value.
+                let checked = match is_deferred(option.level, option.name) {
+                    true => Ok(()),
+                    false => set_on_host(subject, &option),
                 };
                 answer(notification, checked.map(|()| self.keep(cookie, option)));
             }
