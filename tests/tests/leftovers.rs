@@ -1,6 +1,10 @@
 //! Killed at any moment, netshunt and its command leave nothing behind: no process, no socket, no
 //! address, no file.
 
+/// The supervisor's own list: what is listed there and never comes fails here.
+#[path = "../../crates/supervisor/src/points.rs"]
+mod points;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
@@ -9,9 +13,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use netshunt_tests::{FAR4, Running, World, until};
+use netshunt_tests::{DEADLINE, FAR4, Running, World, until};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
@@ -27,8 +31,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// In the environment of what may not be left over.
 const MARK: &str = "NETSHUNT_LEFTOVER";
 
-/// Lines of the log after which a run has shown all it can.
-const LINES: usize = 400;
+/// Enough to outlast every test, and few: the command ends by itself after them.
+const MANY: u32 = 100_000;
+const FEW: u32 = 4;
+
+/// While the kernel boots and the command is being started, in milliseconds.
+const BOOT: [u64; 8] = [0, 2, 4, 6, 8, 12, 16, 24];
 
 /// From the start into the middle of the traffic, in microseconds.
 const LONGEST: u64 = 500_000;
@@ -96,7 +104,7 @@ impl Scene {
         scene
     }
 
-    fn start(&self, log: &str) -> Running<'_> {
+    fn start(&self, log: &str, turns: u32) -> Running<'_> {
         let private = self.private.display().to_string();
         let words = [
             "python3".to_owned(),
@@ -106,12 +114,13 @@ impl Scene {
             BYPASS_PORT.to_string(),
             CLOSED_PORT.to_owned(),
             SILENT.to_owned(),
+            turns.to_string(),
         ];
         let bypass = format!("--bypass={FAR4}:{BYPASS_PORT}/tcp");
         self.world
             .netshunt_with(["--net=link,host-bypass", &bypass, "--bypass=203.0.113.1:9001/tcp"])
             .wrapper(["sh", "-c", "exec \"$@\" 2>\"$0\"", log])
-            .env("NETSHUNT_LOG", "trace")
+            .env("NETSHUNT_LOG", "trace,netshunt_lkl=warn")
             .env(MARK, &self.mark)
             .env("TMPDIR", &private)
             .env("XDG_RUNTIME_DIR", &private)
@@ -120,11 +129,14 @@ impl Scene {
             .start()
     }
 
-    /// Kills one of them as soon as `now` says so of a line of the log. Returns whether it did.
-    fn kill_at(&self, victim: Victim, mut now: impl FnMut(&str) -> bool) -> bool {
-        let running = self.start(&self.fifo.display().to_string());
-        let mut lines = BufReader::new(fs::File::open(&self.fifo).expect("ours")).lines();
-        let hit = lines.by_ref().take(LINES).map_while(Result::ok).any(|line| now(&line));
+    /// Kills one of them as soon as the log says that this point is reached. Returns whether it was.
+    fn kill_at(&self, victim: Victim, point: &str) -> bool {
+        let turns = if point == points::COMMAND_ENDED { FEW } else { MANY };
+        let running = self.start(&self.fifo.display().to_string(), turns);
+        let end = Instant::now() + DEADLINE;
+        let lines = BufReader::new(fs::File::open(&self.fifo).expect("ours")).lines();
+        let mut lines = lines.map_while(Result::ok);
+        let hit = lines.by_ref().take_while(|_| Instant::now() < end).any(|line| is_at(point, &line));
         // A log that nobody reads would stop who writes it.
         std::thread::spawn(move || lines.for_each(drop));
         victim.kill(running);
@@ -133,7 +145,7 @@ impl Scene {
 
     /// Kills one of them some time after the start.
     fn kill_after(&self, victim: Victim, delay: Duration) {
-        let running = self.start("/dev/null");
+        let running = self.start("/dev/null", MANY);
         until(delay, || false);
         victim.kill(running);
     }
@@ -193,33 +205,37 @@ impl Scene {
     }
 }
 
-/// An event's name: its line without what differs from one time to the next.
-fn point(line: &str) -> Option<String> {
-    let words = line.strip_prefix("netshunt: ")?.split_whitespace();
-    let constant = |word: &&str| !word.contains('=') && !word.contains(|c: char| c.is_ascii_digit());
-    Some(words.take_while(constant).collect::<Vec<_>>().join(" "))
+/// Whether a line of the log says this; values follow.
+fn is_at(point: &str, line: &str) -> bool {
+    let Some(event) = line.strip_prefix("netshunt: ") else { return false };
+    let event = event.strip_prefix("debug: ").or(event.strip_prefix("trace: ")).unwrap_or(event);
+    event.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 #[test]
 fn killed_at_a_named_point_they_leave_nothing() {
     let scene = Scene::new();
-    let mut points = BTreeSet::new();
-    scene.kill_at(Victim::Supervisor, |line| {
-        points.extend(point(line));
-        false
-    });
-    scene.assert_clean("after a complete look");
-    assert!(points.len() >= 3, "the log names the points: {points:?}");
-    let mut reached = 0;
-    for wanted in &points {
+    let mut lost = Vec::new();
+    for point in points::ALL {
         for victim in Victim::ALL {
-            reached += usize::from(scene.kill_at(victim, |line| point(line).as_ref() == Some(wanted)));
-            scene.assert_clean(&format!("{victim:?} at {wanted:?}"));
+            if !scene.kill_at(victim, point) {
+                lost.push((victim, point));
+            }
+            scene.assert_clean(&format!("{victim:?} at {point:?}"));
         }
     }
-    // Rare events need not come again.
-    assert!(reached * 10 >= points.len() * 3 * 8, "{reached} reached of three times {points:?}");
-    println!("{} points: {points:?}", points.len());
+    assert!(lost.is_empty(), "never reached: {lost:?}");
+}
+
+#[test]
+fn killed_during_the_start_they_leave_nothing() {
+    let scene = Scene::new();
+    for delay in BOOT.map(Duration::from_millis) {
+        for victim in Victim::ALL {
+            scene.kill_after(victim, delay);
+            scene.assert_clean(&format!("{victim:?} after {delay:?}"));
+        }
+    }
 }
 
 #[test]
@@ -242,9 +258,9 @@ fn lines(namespace: &str, words: &[&str]) -> BTreeSet<String> {
     text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// The front's is the supervisor, and the supervisor's the command.
+/// The front's is the supervisor, and the supervisor's newest the command.
 fn child(parent: i32) -> Option<i32> {
     let tasks = fs::read_dir(format!("/proc/{parent}/task")).ok()?.flatten();
     let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    children.flat_map(|text| text.split_whitespace().next().and_then(|pid| pid.parse().ok())).next()
+    children.flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).max()).max()
 }

@@ -3,7 +3,7 @@
 
 /// In the order in which they first come.
 #[allow(dead_code, reason = "the tests read it")]
-pub(crate) const ALL: [&str; 15] = [
+pub(crate) const ALL: [&str; 16] = [
     LINK_OPEN,
     STACK_UP,
     FILTERED,
@@ -19,12 +19,12 @@ pub(crate) const ALL: [&str; 15] = [
     REFUSED,
     ABANDONED,
     RELAY_ENDED,
+    COMMAND_ENDED,
 ];
 
 pub(crate) const ABANDONED: &str = "abandoned";
 pub(crate) const BYPASSED: &str = "bypassed";
 pub(crate) const BYPASS_CONNECTING: &str = "bypass connecting";
-/// The last of all: nothing of the command is left to kill.
 pub(crate) const COMMAND_ENDED: &str = "the command ended";
 pub(crate) const CONNECTING: &str = "connecting";
 pub(crate) const FILTERED: &str = "the command's process is filtered";

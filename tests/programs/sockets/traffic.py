@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT OR Apache-2.0
-"""Traffic of every kind, until the network fails: traffic.py ADDRESS PORT PORT CLOSED SILENT.
+"""Traffic of every kind, until the network fails: traffic.py ADDRESS PORT PORT CLOSED SILENT TURNS.
 
 Echoes over both ports, refused, pending and abandoned connections, in two processes. Ends by itself
 when sockets cannot be had any more, as when whoever serves its calls is gone.
@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 
-address, first, second, closed, silent = sys.argv[1:]
+address, first, second, closed, silent, turns = sys.argv[1:]
 HARMLESS = (errno.ECONNREFUSED, errno.EINPROGRESS, errno.ECONNRESET, errno.EADDRNOTAVAIL)
 
 
@@ -25,7 +25,7 @@ def attempt(to, blocking):
 
 os.fork()
 kept = []
-for turn in range(100000):
+for turn in range(int(turns)):
     for port in (int(first), int(second)):
         peer = attempt((address, port), True)
         peer.sendall(b"x" * 20000)
