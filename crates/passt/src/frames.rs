@@ -52,14 +52,14 @@ impl Decoder {
     ///
     /// # Errors
     /// A length that no frame has. What follows it is noise.
-    pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, Cow<'static, str>> {
-        let waiting = &self.buffer[self.start..self.end];
-        let Some((prefix, rest)) = waiting.split_first_chunk::<PREFIX>() else { return Ok(None) };
+    pub(crate) fn next(&mut self) -> Result<Option<&mut [u8]>, Cow<'static, str>> {
+        let waiting = &mut self.buffer[self.start..self.end];
+        let Some((prefix, rest)) = waiting.split_first_chunk_mut::<PREFIX>() else { return Ok(None) };
         let length = u32::from_be_bytes(*prefix) as usize;
         if !(SHORTEST..=LONGEST).contains(&length) {
             return Err(format!("a frame of {length} bytes, not {SHORTEST} to {LONGEST}").into());
         }
-        let Some(frame) = rest.get(..length) else { return Ok(None) };
+        let Some(frame) = rest.get_mut(..length) else { return Ok(None) };
         self.start += PREFIX + length;
         Ok(Some(frame))
     }

@@ -35,6 +35,7 @@ mod frames;
 mod hello;
 mod host;
 mod link;
+mod mend;
 mod options;
 mod plan;
 mod probe;

@@ -11,6 +11,7 @@ use nix::sys::socket::{MsgFlags, recv, sendmsg};
 use tracing::trace;
 
 use crate::frames::{Decoder, LONGEST, PREFIX, SHORTEST, prefix};
+use crate::mend;
 use crate::wire::{Lost, Wire};
 
 /// Frames up to this many bytes are collected and sent together; a longer one goes out at once, with
@@ -150,6 +151,7 @@ impl Wire for StreamWire {
         let mut any = false;
         while let Some(frame) = self.inbox.next().map_err(Lost::Protocol)? {
             any = true;
+            mend::reset(frame);
             deliver(frame);
         }
         Ok(any)
