@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use allowed::ALLOWED;
-use netshunt_tests::{FAR4, FAR6, Namespace, Path, Run, World, until};
+use netshunt_tests::{FAR4, FAR6, Namespace, Path, Run, TestLink, World, until};
 use nix::sys::socket::{setsockopt, sockopt};
 
 const PORT: u16 = 7001;
@@ -109,8 +109,9 @@ fn lines(run: &Run) -> BTreeMap<String, String> {
 }
 
 /// Holds one path against native; every difference must be an allowed one, and all of those needed.
-fn compare(path: Path, case: &str, native: &Run, ours: &Run) {
+fn compare(path: Path, link: TestLink, case: &str, native: &Run, ours: &Run) {
     let (native, seen) = (lines(native), lines(ours));
+    let entries: Vec<_> = ALLOWED.iter().filter(|entry| entry.concerns(path, link, case)).collect();
     let mut unexplained = String::new();
     let mut used = BTreeSet::new();
     let whats: BTreeSet<&String> = native.keys().chain(seen.keys()).collect();
@@ -120,13 +121,13 @@ fn compare(path: Path, case: &str, native: &Run, ours: &Run) {
         if natively == ours {
             continue;
         }
-        match ALLOWED.iter().position(|entry| entry.covers(path, case, what, &natively, &ours)) {
+        match entries.iter().position(|entry| entry.covers(what, &natively, &ours)) {
             Some(entry) => drop(used.insert(entry)),
             None => unexplained += &format!("{what}: {ours}, natively {natively}\n"),
         }
     }
-    for (index, entry) in ALLOWED.iter().enumerate() {
-        if entry.concerns(path, case) && !entry.sometimes && !used.contains(&index) {
+    for (index, entry) in entries.iter().enumerate() {
+        if !entry.sometimes && !used.contains(&index) {
             unexplained += &format!("allowed and not needed: {entry:?}\n");
         }
     }
@@ -161,7 +162,7 @@ fn like_native(path: Path, case: &str, outcome: &str, target: Target, world: &Wo
     meet(world);
     let native = observe(world, Path::Native, outcome, target, || ());
     let ours = observe(world, path, outcome, target, || ());
-    compare(path, case, &native, &ours);
+    compare(path, world.link(), case, &native, &ours);
 }
 
 fn answered(path: Path) {
@@ -200,15 +201,13 @@ ip route add prohibit 198.51.100.128/25; ip -6 route add prohibit 2001:db8:1::80
 
 /// The host itself has no way: connect(2) fails at once, whoever would have connected.
 fn no_route(path: Path) {
-    for kind in ["blackhole", "prohibit", "unreachable"] {
+    // The last is as if there were none at all, which passt does not start without.
+    for kind in ["blackhole", "prohibit", "unreachable", "throw"] {
         let world = World::new();
         let script = format!("ip route add {kind} 198.51.100.0/24; ip -6 route add {kind} 2001:db8:1::/48");
         configure(&world, false, &script);
         like_native(path, "no_route", "fail", Target::unreachable(1), &world);
     }
-    let world = World::new();
-    configure(&world, false, "ip route del default; ip -6 route del default");
-    like_native(path, "no_route", "fail", Target::unreachable(1), &world);
 }
 
 /// Nobody ever answers.
@@ -250,7 +249,7 @@ fn late(path: Path) {
     };
     meet(&world);
     let run = |path, last| observe(&world, path, "late", Target::silent(last), || appear(last));
-    compare(path, "late", &run(Path::Native, 1), &run(path, 2));
+    compare(path, world.link(), "late", &run(Path::Native, 1), &run(path, 2));
 }
 
 /// Lets the two sides find each other: the first packet by IPv6 may wait for that.
