@@ -85,7 +85,8 @@ pub(crate) fn numbers() -> Result<Vec<u32>> {
 ///
 /// Daemons come to the first process of a namespace when the process that made them ends.
 pub(crate) fn reap() {
-    while let Ok(Some(_)) = rustix::process::waitpid(None, rustix::process::WaitOptions::NOHANG) {}
+    // Not `waitpid(None, …)`: that is our process group only, and daemons have their own.
+    while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {}
 }
 
 /// Kills processes by their numbers and returns their names.
