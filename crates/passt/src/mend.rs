@@ -1,44 +1,143 @@
-//! What passt of 2023 says wrongly, put right.
+//! What passt of 2023 does wrongly, put right.
+//!
+//! While a connection is being opened: it answers a refused connection with a reset that acknowledges the guest's SYN by its number, but
+//! not by its flag. Whoever has sent a SYN ignores such a reset (RFC 9293, 3.10.7.3), and would wait two
+//! minutes for an answer: here it gets the flag. But not the reset by which passt gives a silent far side
+//! up, after ten seconds: there the stack's own patience decides, and its next SYN is another attempt.
+//!
+//! And it resets the connection when the SYN is repeated, though its own socket is still on the way: no
+//! server more than a second away could be reached. The host's kernel repeats for both: passt is told once.
+//!
+//! And it takes the last address that a frame came from for the guest's only one: after the stack has
+//! looked for its neighbours by another, everything from the far sides of IPv6 would go there.
+
+use std::collections::HashMap;
+use std::net::Ipv6Addr;
+use std::time::{Duration, Instant};
 
 const ETHERNET: usize = 14;
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];
 const TCP: u8 = 6;
+const SYN: u8 = 1 << 1;
 const RST: u8 = 1 << 2;
 const ACK: u8 = 1 << 4;
 
 /// Into the header of a TCP segment, in bytes.
+const PORTS: usize = 0;
+const NUMBER: usize = 4;
 const ACKNOWLEDGED: usize = 8;
 const FLAGS: usize = 13;
 const CHECKSUM: usize = 16;
 
-/// passt of 2023 answers a refused connection with a reset that acknowledges the guest's SYN by its
-/// number, but not by its flag. Whoever has sent a SYN ignores such a reset (RFC 9293, 3.10.7.3), and
-/// would wait two minutes for an answer: here it gets the flag.
-pub(crate) fn reset(frame: &mut [u8]) {
-    let Some(segment) = segment(frame) else { return };
-    let flags = segment[FLAGS];
-    let number = &segment[ACKNOWLEDGED..ACKNOWLEDGED + 4];
-    if flags & (RST | ACK) != RST || number == [0; 4] {
-        return;
-    }
-    segment[FLAGS] |= ACK;
-    // RFC 1624: the sum's complement changes by the difference; the flags are the low byte of their word.
-    let sum = u16::from_be_bytes([segment[CHECKSUM], segment[CHECKSUM + 1]]);
-    let (changed, borrow) = sum.overflowing_sub(u16::from(ACK));
-    let mended = changed.wrapping_sub(u16::from(borrow));
-    segment[CHECKSUM..CHECKSUM + 2].copy_from_slice(&mended.to_be_bytes());
+/// Whether a frame, whose headers are in `start`, comes from no address of IPv6 or a link-local one: the
+/// stack looks for routers, listeners and namesakes, which there are none of on this link.
+pub(crate) fn misleads(start: &[u8]) -> bool {
+    let source = |bytes: &[u8]| bytes.try_into().map(|bytes: [u8; 16]| Ipv6Addr::from(bytes));
+    start.get(12..14) == Some(&IPV6[..])
+        && start
+            .get(22..38)
+            .and_then(|bytes| source(bytes).ok())
+            .is_some_and(|source| source.is_unspecified() || source.is_unicast_link_local())
 }
 
-/// The TCP segment in a frame, with its whole header.
-fn segment(frame: &mut [u8]) -> Option<&mut [u8]> {
-    let (ethernet, packet) = frame.split_at_mut_checked(ETHERNET)?;
-    let start = match [ethernet[12], ethernet[13]] {
-        IPV4 if *packet.get(9)? == TCP => usize::from(packet[0] & 0x0f) * 4,
-        IPV6 if *packet.get(6)? == TCP => 40,
+/// Less than passt's own patience with a far side (`SYN_TIMEOUT`, in seconds).
+const PATIENCE: Duration = Duration::from_secs(9);
+/// As many attempts are remembered before old ones are forgotten. One that is unknown is mended.
+const MOST: usize = 4096;
+
+/// The attempts under way.
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    known: HashMap<Peers, Attempt>,
+}
+
+/// Address of the far side, its port and the stack's.
+type Peers = ([u8; 16], u16, u16);
+
+#[derive(Clone, Copy, Debug)]
+struct Attempt {
+    number: u32,
+    since: Instant,
+}
+
+impl Attempts {
+    /// A frame for passt, whose headers are in `start`: whether it is to be sent.
+    pub(crate) fn sends(&mut self, start: &[u8]) -> bool {
+        let Some(Segment { ends: (_, to), offset }) = segment(start) else { return true };
+        let tcp = &start[offset..];
+        if tcp[FLAGS] & (SYN | ACK) != SYN {
+            return true;
+        }
+        let now = Instant::now();
+        if self.known.len() >= MOST {
+            self.known.retain(|_, attempt| now - attempt.since < PATIENCE);
+        }
+        let (peers, number) = ((to, u16_at(tcp, PORTS + 2), u16_at(tcp, PORTS)), u32_at(tcp, NUMBER));
+        let under_way = |old: &Attempt| old.number == number && now - old.since < PATIENCE;
+        if self.known.get(&peers).is_some_and(under_way) {
+            return false;
+        }
+        if self.known.len() < MOST {
+            self.known.insert(peers, Attempt { number, since: now });
+        }
+        true
+    }
+
+    /// A frame came from passt.
+    pub(crate) fn received(&mut self, frame: &mut [u8]) {
+        let Some(Segment { ends: (from, _), offset }) = segment(frame) else { return };
+        let tcp = &mut frame[offset..];
+        if tcp[FLAGS] & (RST | SYN) == 0 {
+            return;
+        }
+        // Decided.
+        let attempt = self.known.remove(&(from, u16_at(tcp, PORTS), u16_at(tcp, PORTS + 2)));
+        let unmarked = tcp[FLAGS] & (RST | ACK) == RST && u32_at(tcp, ACKNOWLEDGED) != 0;
+        if unmarked && attempt.is_none_or(|attempt| attempt.since.elapsed() < PATIENCE) {
+            mark(tcp);
+        }
+    }
+}
+
+/// Sets the flag. The checksum, a complement, changes by the difference (RFC 1624); the flags are the low
+/// byte of their word.
+fn mark(tcp: &mut [u8]) {
+    tcp[FLAGS] |= ACK;
+    let (changed, borrow) = u16_at(tcp, CHECKSUM).overflowing_sub(u16::from(ACK));
+    let mended = changed.wrapping_sub(u16::from(borrow));
+    tcp[CHECKSUM..CHECKSUM + 2].copy_from_slice(&mended.to_be_bytes());
+}
+
+/// A TCP segment in a frame, with its whole header.
+struct Segment {
+    /// Source and destination; the last four bytes are an IPv4 address.
+    ends: ([u8; 16], [u8; 16]),
+    offset: usize,
+}
+
+fn segment(frame: &[u8]) -> Option<Segment> {
+    let (ethernet, packet) = frame.split_at_checked(ETHERNET)?;
+    let (source, width, length) = match [ethernet[12], ethernet[13]] {
+        IPV4 if *packet.get(9)? == TCP => (12, 4, usize::from(packet[0] & 0x0f) * 4),
+        IPV6 if *packet.get(6)? == TCP => (8, 16, 40),
         _ => return None,
     };
-    packet.get_mut(start..).filter(|segment| segment.len() > CHECKSUM + 1)
+    let address = |start: usize| {
+        let mut address = [0; 16];
+        address[16 - width..].copy_from_slice(packet.get(start..start + width)?);
+        Some(address)
+    };
+    let ends = (address(source)?, address(source + width)?);
+    (packet.len() > length + CHECKSUM + 1).then_some(Segment { ends, offset: ETHERNET + length })
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes([bytes[at], bytes[at + 1]])
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
 #[cfg(test)]
@@ -49,6 +148,10 @@ mod tests {
     use super::*;
 
     type Step = PacketBuilderStep<etherparse::IpHeaders>;
+
+    fn reset(frame: &mut [u8]) {
+        Attempts::default().received(frame);
+    }
 
     fn packets() -> [Step; 2] {
         let ethernet = || PacketBuilder::ethernet2([2; 6], [4; 6]);
@@ -95,8 +198,82 @@ mod tests {
             if bytes.len() > 14 && kind > 0 {
                 bytes[12..14].copy_from_slice(if kind == 1 { &IPV4 } else { &IPV6 });
             }
+            Attempts::default().sends(&bytes);
             reset(&mut bytes);
         }
+    }
+
+    /// What the stack sends to where [`packets`] come from.
+    fn syns(number: u32) -> [Vec<u8>; 2] {
+        let ethernet = || PacketBuilder::ethernet2([4; 6], [2; 6]);
+        let packets = [
+            ethernet().ipv4([10, 0, 2, 15], [192, 0, 2, 10], 64),
+            ethernet().ipv6([0xfd; 16], [0x20; 16], 64),
+        ];
+        packets.map(|packet| {
+            let mut frame = Vec::new();
+            packet.tcp(40_000, 99, number, 65_535).syn().write(&mut frame, &[]).unwrap();
+            frame
+        })
+    }
+
+    #[test]
+    fn the_reset_that_gives_a_silent_far_side_up_is_left_alone() {
+        for (syn, packet) in syns(6).into_iter().zip(packets()) {
+            let given_up = frame(packet, 5, 7, RST);
+            let mut attempts = Attempts::default();
+            assert!(attempts.sends(&syn));
+            attempts.known.values_mut().for_each(|attempt| attempt.since -= PATIENCE);
+            let mut seen = given_up.clone();
+            attempts.received(&mut seen);
+            assert_eq!(seen, given_up);
+            // The next SYN is another attempt.
+            assert!(attempts.sends(&syn));
+            attempts.received(&mut seen);
+            assert!(tcp(&seen).ack);
+            assert!(attempts.known.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_syn_is_sent_once_while_its_attempt_is_under_way() {
+        for (syn, other) in syns(6).into_iter().zip(syns(7)) {
+            let mut attempts = Attempts::default();
+            let sent = [&syn, &syn, &other, &other, &syn].map(|frame| attempts.sends(frame));
+            assert_eq!(sent, [true, false, true, false, true]);
+            attempts.known.values_mut().for_each(|attempt| attempt.since -= PATIENCE);
+            assert!(attempts.sends(&syn));
+        }
+        for packet in packets() {
+            let established = frame(packet, 5, 7, ACK);
+            let mut attempts = Attempts::default();
+            assert!(attempts.sends(&established) && attempts.sends(&established));
+        }
+    }
+
+    #[test]
+    fn only_sources_that_are_not_the_guests_mislead() {
+        let from = |source: &str| {
+            let source: Ipv6Addr = source.parse().unwrap();
+            let mut frame = Vec::new();
+            let packet = PacketBuilder::ethernet2([4; 6], [2; 6]).ipv6(source.octets(), [0xff; 16], 255);
+            packet.icmpv6_raw(133, 0, [0; 4]).write(&mut frame, &[]).unwrap();
+            misleads(&frame)
+        };
+        assert!(from("fe80::5054:ff:fe6e:7315") && from("febf::1") && from("::"));
+        assert!(!from("fd6e:7368:756e::15") && !from("fec0::1"));
+        assert!(!syns(1).iter().any(|frame| misleads(frame)) && !misleads(&[0xfe; 37]));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut attempts = Attempts::default();
+        let [mut syn, _] = syns(6);
+        for port in 0..=u16::MAX {
+            syn[ETHERNET + 20..ETHERNET + 22].copy_from_slice(&port.to_be_bytes());
+            attempts.sends(&syn);
+        }
+        assert_eq!(attempts.known.len(), MOST);
     }
 
     #[test]

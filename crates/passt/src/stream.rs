@@ -11,7 +11,7 @@ use nix::sys::socket::{MsgFlags, recv, sendmsg};
 use tracing::trace;
 
 use crate::frames::{Decoder, LONGEST, PREFIX, SHORTEST, prefix};
-use crate::mend;
+use crate::mend::{self, Attempts};
 use crate::wire::{Lost, Wire};
 
 /// Frames up to this many bytes are collected and sent together; a longer one goes out at once, with
@@ -29,6 +29,7 @@ pub(crate) struct StreamWire {
     inbox: Decoder,
     /// What is still to be sent: whole frames, but for the first, of which a part may be gone.
     outbox: Vec<u8>,
+    attempts: Attempts,
     /// The socket was full when last tried.
     full: bool,
     /// Found while sending, told at the next occasion.
@@ -41,6 +42,7 @@ impl StreamWire {
             socket: UnixStream::from(socket),
             inbox: Decoder::new(),
             outbox: Vec::with_capacity(FULL + 2 * LONGEST),
+            attempts: Attempts::default(),
             full: false,
             lost: None,
         }
@@ -125,6 +127,10 @@ impl Wire for StreamWire {
         if self.full {
             return Sent::Busy;
         }
+        let mut needless = |start: &[u8]| mend::misleads(start) || !self.attempts.sends(start);
+        if length <= SMALL && frame.first().is_some_and(|start| needless(start)) {
+            return Sent::Taken;
+        }
         let prefix = prefix(length);
         if length > SMALL && frame.len() < PIECES {
             let mut pieces = [IoSlice::new(&[]); PIECES + 1];
@@ -151,7 +157,7 @@ impl Wire for StreamWire {
         let mut any = false;
         while let Some(frame) = self.inbox.next().map_err(Lost::Protocol)? {
             any = true;
-            mend::reset(frame);
+            self.attempts.received(frame);
             deliver(frame);
         }
         Ok(any)
