@@ -43,6 +43,8 @@ pub(crate) fn misleads(start: &[u8]) -> bool {
 
 /// Less than passt's own patience with a far side (`SYN_TIMEOUT`, in seconds).
 const PATIENCE: Duration = Duration::from_secs(9);
+/// Old attempts are looked for this often at most.
+const SWEEP: Duration = Duration::from_secs(1);
 /// As many attempts are remembered before old ones are forgotten. One that is unknown is mended.
 const MOST: usize = 4096;
 
@@ -50,6 +52,8 @@ const MOST: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     known: HashMap<Peers, Attempt>,
+    /// When old ones were forgotten last.
+    swept: Option<Instant>,
 }
 
 /// Address of the far side, its port and the stack's.
@@ -70,8 +74,9 @@ impl Attempts {
             return true;
         }
         let now = Instant::now();
-        if self.known.len() >= MOST {
+        if self.known.len() >= MOST && self.swept.is_none_or(|swept| now - swept >= SWEEP) {
             self.known.retain(|_, attempt| now - attempt.since < PATIENCE);
+            self.swept = Some(now);
         }
         let (peers, number) = ((to, u16_at(tcp, PORTS + 2), u16_at(tcp, PORTS)), u32_at(tcp, NUMBER));
         let under_way = |old: &Attempt| old.number == number && now - old.since < PATIENCE;
