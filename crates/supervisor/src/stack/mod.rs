@@ -246,9 +246,14 @@ impl Shared {
         let _ = self.ready.write(1);
     }
 
+    /// Those that have come; the wake-up for them may still be due.
     fn take_commands(&self) -> Vec<Command> {
-        let _ = self.ready.read();
         std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Forgets a wake-up: before the next look at the commands.
+    fn awake(&self) {
+        let _ = self.ready.read();
     }
 
     fn ready_fd(&self) -> std::os::fd::BorrowedFd<'_> {

@@ -178,6 +178,10 @@ impl Machine {
             let _ = kernel.receive(nic, frame);
         });
         self.wire.flush();
+        if received {
+            // A link that never rests lets nobody wait: a frame that it refused is offered here as well.
+            self.kernel.wake(self.nic);
+        }
         received
     }
 
@@ -194,6 +198,9 @@ impl Machine {
         let look = self.look(now).map(|wait| wait.as_nanos() as u64);
         let timeout = [link, kernel, look].into_iter().flatten().min();
         sys::poll(&mut self.fds, timeout)?;
+        if self.fds[0].revents != 0 {
+            self.shared.awake();
+        }
         if self.fds[1].revents != 0 {
             self.guest_events()?;
         }
