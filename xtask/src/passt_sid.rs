@@ -27,7 +27,8 @@ const FILES: [(&str, &str); 4] = [
 const WRAPPER: &str = r#"#!/bin/sh
 # Debian sid's passt over its own loader and C library. passt looks for its AVX2 build beside
 # /proc/self/exe, which here is the loader: so the choice is made now, and what it says about that is void.
-here=${0%/*}
+self=$(readlink -f "$0")
+here=${self%/*}
 program=$here/bin/passt
 grep -qw avx2 /proc/cpuinfo && program=$program.avx2
 exec "$here/lib/ld-linux-x86-64.so.2" --library-path "$here/lib" --argv0 "${0##*/}" "$program" "$@"
@@ -47,6 +48,7 @@ pub(crate) fn ensure_unpacked() -> Result<PathBuf> {
     let folder = folder();
     // Written last.
     if folder.join("version").is_file() {
+        write_wrapper(&folder)?;
         return Ok(program());
     }
     let (machine, codename) = apt::machine()?;
@@ -88,13 +90,22 @@ fn unpack(folder: &Path) -> Result<String> {
             .with_context(|| format!("sid's packages have no {from} any more: see xtask/src/passt_sid.rs"))?;
     }
     fs::remove_dir_all(&unpacked)?;
-    let wrapper = folder.join("passt");
-    fs::write(&wrapper, WRAPPER)?;
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    write_wrapper(folder)?;
     symlink("passt", folder.join("pasta"))?;
     ensure_complete(folder)?;
     fs::write(folder.join("version"), &version)?;
     Ok(version.trim().to_owned())
+}
+
+/// Writes the wrapper, unless it is there already: it may be running.
+fn write_wrapper(folder: &Path) -> Result<()> {
+    let wrapper = folder.join("passt");
+    if fs::read_to_string(&wrapper).is_ok_and(|text| text == WRAPPER) {
+        return Ok(());
+    }
+    fs::write(&wrapper, WRAPPER)?;
+    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot write {}", wrapper.display()))
 }
 
 /// Asks the loader whether the folder holds every library that passt wants.
