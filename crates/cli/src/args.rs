@@ -84,7 +84,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) flow_log: Option<PathBuf>,
 
-    /// Write what was counted, as one JSON object, to FILE at the end
+    /// Write what was counted, as one JSON object, to FILE (`-`: standard error) at the end
     #[arg(long, value_name = "FILE")]
     pub(crate) stats: Option<PathBuf>,
 
@@ -260,7 +260,9 @@ fn refuse(mut error: clap::Error, args: &[OsString]) -> ExitCode {
         .all(|arg| !["policy", "doctor", "backends"].contains(&arg.to_str().unwrap_or_default()));
     if let (true, Some(word)) = (of_run, stray_word(&error)) {
         say::line(format_args!(
-            "unexpected `{word}`: a command stands behind `--`, as in\n  netshunt [OPTIONS] -- {word} ..."
+            "unexpected `{word}`: a command stands behind `--`, as in\n  netshunt [OPTIONS] -- {word} ...{}",
+            // Alone it may as well be a subcommand misspelt.
+            if args.len() == 2 { "\nThe subcommands are backends, doctor, policy and run." } else { "" }
         ));
     } else if of_run && error.kind() == ErrorKind::MissingRequiredArgument {
         say::line(format_args!(

@@ -15,8 +15,8 @@ use serde::Serialize;
 use crate::args::{DoctorArgs, NetArgs};
 use crate::config::{Plan, Settings};
 use crate::run::{build, runtime};
-use crate::say;
 use crate::status::Leave;
+use crate::{here, say};
 
 /// netshunt cannot work here.
 const BROKEN: u8 = 1;
@@ -70,8 +70,9 @@ pub(crate) fn examine(args: &DoctorArgs) -> anyhow::Result<Leave> {
     let plan =
         Plan::of_net(&NetArgs { net: args.net.clone(), config: args.config.clone(), ..NetArgs::default() })?;
     let composition = Composition::parse(&plan.settings.net)?;
-    let mut findings = kernel();
-    findings.extend(seccomp());
+    let mut findings = Vec::from_iter(here::proc().err().map(|error| Finding::broken("proc", &error)));
+    findings.extend(kernel());
+    findings.push(seccomp());
     if let Some(link) = composition.link {
         findings.push(library(&plan.settings));
         findings.extend(links(link, &plan.settings));
@@ -111,18 +112,16 @@ fn kernel() -> Vec<Finding> {
     findings
 }
 
-/// Whether we run under somebody else's filter already (proc_pid_status(5)).
-fn seccomp() -> Option<Finding> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"))?.trim();
-    Some(match mode {
-        "0" => Finding::ok("seccomp", "no filter above us"),
-        _ => Finding::reduced(
-            "seccomp",
-            "netshunt itself runs under a filter",
-            "if that filter has a listener no guest can start here (EBUSY)",
-        ),
-    })
+/// Whether we run under somebody else's filter already.
+fn seccomp() -> Finding {
+    if !here::filtered() {
+        return Finding::ok("seccomp", "no filter above us");
+    }
+    Finding::reduced(
+        "seccomp",
+        "netshunt itself runs under a filter",
+        "if that filter has a listener, as another netshunt's has, no guest can start here (EBUSY)",
+    )
 }
 
 /// The kernel library: where it is and which kernel it holds.
@@ -181,7 +180,7 @@ fn trial(composition: Composition, settings: &Settings) -> Finding {
         let runtime = runtime()?;
         let outcome = runtime.block_on(netshunt_supervisor::run(config));
         runtime.shutdown_background();
-        Ok(outcome?.end)
+        Ok(outcome.map_err(here::explain)?.end)
     };
     match run() {
         Ok(End::Exited(0)) => Finding::ok("trial", "`true` ran as a guest"),

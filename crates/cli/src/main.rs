@@ -2,9 +2,9 @@
 //! runtime, hands over to `netshunt-supervisor`, and says how it ended.
 //!
 //! One file per question: what was asked ([`args`], [`config`]), what is there ([`backends`],
-//! [`doctor`]), what would be decided ([`check`]), what happens ([`run`]), what a shell sees of it
-//! ([`front`]), what is written down ([`flowlog`], [`logging`]), and what our own exit status is
-//! ([`status`]).
+//! [`doctor`], [`here`]), what would be decided ([`check`]), what happens ([`run`]), what a shell
+//! sees of it ([`front`]), what is written down ([`flowlog`], [`logging`]), and what our own exit
+//! status is ([`status`]).
 #![deny(unsafe_code)]
 
 mod args;
@@ -14,6 +14,7 @@ mod config;
 mod doctor;
 mod flowlog;
 mod front;
+mod here;
 mod logging;
 mod run;
 mod say;

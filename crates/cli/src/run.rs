@@ -1,8 +1,9 @@
 //! `netshunt run`: everything before the guest starts and after it has ended.
 
 use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use netshunt_backend::{Backend, Composition, Registration, Settings};
@@ -16,19 +17,21 @@ use crate::config::Plan;
 use crate::flowlog::FlowLog;
 use crate::front::{self, Side};
 use crate::status::Leave;
-use crate::{logging, say};
+use crate::{here, logging, say, sys};
 
 /// Each blocking connect(2) on the host waits on a thread of its own.
 const BLOCKING_THREADS: usize = 512;
 
 /// `netshunt run`.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Leave> {
+    here::proc()?;
     // Before anything of ours is opened: it would take the number of one that is missing.
     keep(&args.keep_fd)?;
     let line = match front::split()? {
         Side::Front(leave) => return Ok(leave),
         Side::Supervisor(line) => line,
     };
+    sys::survive_file_limits();
     let mut plan = Plan::of_run(args)?;
     logging::start(args.verbose, args.log_format.unwrap_or(LogFormat::Text))?;
     let (flow_log, stats) = (plan.settings.flow_log.take(), plan.settings.stats.take());
@@ -47,7 +50,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Leave> {
         flows.finish();
     }
 
-    let outcome = done?;
+    let outcome = done.map_err(here::explain)?;
     if let Some(stats) = stats {
         stats.write(&outcome.counters);
     }
@@ -126,21 +129,26 @@ fn mourn(survivors: usize) {
     ));
 }
 
-/// Where the counters go. Opened before the guest starts, so that a wrong name costs nothing.
+/// Where the counters go (`-` is standard error). Opened before the guest starts, so that a wrong name costs nothing.
 struct Stats {
     name: PathBuf,
-    file: File,
+    out: Box<dyn Write>,
 }
 
 impl Stats {
     fn open(name: PathBuf) -> anyhow::Result<Stats> {
+        if name == Path::new("-") {
+            return Ok(Stats { name, out: Box::new(io::stderr()) });
+        }
         let file = File::create(&name).with_context(|| format!("cannot write {}", name.display()))?;
-        Ok(Stats { name, file })
+        Ok(Stats { name, out: Box::new(file) })
     }
 
     /// The command has had its say by now: a failure is told, and changes nothing.
-    fn write(self, counters: &Counters) {
-        if let Err(error) = serde_json::to_writer(&self.file, counters) {
+    fn write(mut self, counters: &Counters) {
+        // In one piece, as on standard error others write too.
+        let text = serde_json::to_string(counters).expect("numbers under names") + "\n";
+        if let Err(error) = self.out.write_all(text.as_bytes()) {
             say::line(format_args!("cannot write {}: {error}", self.name.display()));
         }
     }

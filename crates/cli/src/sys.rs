@@ -8,7 +8,7 @@
 use std::io;
 
 use nix::sys::prctl;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::unistd::ForkResult;
 
 /// fork(2).
@@ -29,6 +29,20 @@ pub(crate) fn fork() -> io::Result<ForkResult> {
 pub(crate) fn default_action(signal: Signal) {
     // SAFETY: SIG_DFL installs no code of ours.
     unsafe { libc::signal(signal as libc::c_int, libc::SIG_DFL) };
+}
+
+/// Makes a write beyond RLIMIT_FSIZE fail with EFBIG, a log's or a memfd's, instead of killing us and
+/// the command's network. By a handler: one is gone after execve(2), so the command is killed as ever.
+pub(crate) fn survive_file_limits() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler = SigAction::new(SigHandler::Handler(nothing), SaFlags::SA_RESTART, SigSet::empty());
+    // SAFETY: the handler does nothing, which may be done at any time.
+    let Ok(before) = (unsafe { sigaction(Signal::SIGXFSZ, &handler) }) else { return };
+    if let SigHandler::SigIgn = before.handler() {
+        // What was ignored before us is the command's to ignore, and spares us as well.
+        // SAFETY: as above: SIG_IGN runs nothing.
+        let _ = unsafe { sigaction(Signal::SIGXFSZ, &before) };
+    }
 }
 
 /// Kills this process by `signal`, without a core file: the command's own is the one to read.

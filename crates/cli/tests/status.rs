@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs::File;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use common::{command, netshunt, said};
 
@@ -20,8 +20,8 @@ fn the_status_is_the_commands() {
 fn death_by_a_signal_is_ours_too() {
     use std::os::unix::process::ExitStatusExt;
     // SIGQUIT dumps core, SIGKILL has no disposition to reset, SIGPIPE is ignored by Rust itself,
-    // 40 is a real-time signal without a name.
-    for signal in [libc::SIGTERM, libc::SIGKILL, libc::SIGQUIT, libc::SIGPIPE, 40] {
+    // SIGXFSZ caught, 40 is a real-time signal without a name.
+    for signal in [libc::SIGTERM, libc::SIGKILL, libc::SIGQUIT, libc::SIGPIPE, libc::SIGXFSZ, 40] {
         let script = format!("ulimit -c 0; kill -{signal} $$");
         let ended = command(&["--net=none", "--", "sh", "-c", &script]).status().unwrap();
         assert_eq!(ended.signal(), Some(signal));
@@ -66,7 +66,7 @@ fn only_kept_descriptors_reach_the_command() {
     let script = "\"$0\" --net=none $1 -- sh -c 'cat <&5' 5</proc/self/comm";
     let run = |keep: &str| {
         let program = env!("CARGO_BIN_EXE_netshunt");
-        said(std::process::Command::new("sh").args(["-c", script, program, keep]))
+        said(Command::new("sh").args(["-c", script, program, keep]))
     };
     assert_eq!(run("--keep-fd=5").out, "sh\n");
     let closed = run("");
@@ -103,6 +103,48 @@ fn what_was_counted_is_written_as_json() {
     assert!(counted["notifications"].is_object(), "{counted}");
     // `true` has no flows.
     assert_eq!(std::fs::read(&flows).unwrap(), b"");
+}
+
+#[test]
+fn a_dash_is_standard_error() {
+    let run = netshunt(&["--net=none", "--stats=-", "--", "true"]);
+    let counted: serde_json::Value = serde_json::from_str(&run.err).unwrap();
+    assert_eq!((run.status, &counted["frames_out"]), (0, &0.into()));
+}
+
+#[test]
+fn netshunt_inside_netshunt_says_why_not() {
+    let run = netshunt(&["--net=none", "--", env!("CARGO_BIN_EXE_netshunt"), "--net=none", "--", "true"]);
+    assert_eq!(run.status, 125);
+    assert!(run.err.contains("it does not run inside another netshunt"), "{}", run.err);
+}
+
+/// Its numbers are those of other processes: their files and namespaces would be taken for the guest's.
+#[test]
+fn the_proc_of_another_pid_namespace_is_refused() {
+    let program = env!("CARGO_BIN_EXE_netshunt");
+    let unshare = |more: &[&str]| {
+        let mut words = vec!["--user", "--map-root-user", "--pid", "--fork"];
+        words.extend(more);
+        said(Command::new("unshare").args(words).args([program, "--net=none", "--", "true"]))
+    };
+    let foreign = unshare(&[]);
+    assert!(
+        foreign.err.contains("/proc shows another pid namespace than ours; mount it anew"),
+        "{foreign:?}"
+    );
+    assert_eq!(foreign.status, 125);
+    let own = unshare(&["--mount-proc"]);
+    assert_eq!((own.status, own.err.as_str()), (0, ""));
+}
+
+#[test]
+fn a_limit_of_file_sizes_is_an_error_and_not_our_death() {
+    let script = "ulimit -f 0; exec \"$0\" --net=none -- true";
+    let run = said(Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_netshunt")]));
+    assert_eq!(run.status, 125);
+    // The filter goes through a memfd, whose size is limited as well.
+    assert!(run.err.contains("cannot export the seccomp filter"), "{}", run.err);
 }
 
 /// Kills what a test leaves behind, also when it fails.

@@ -20,6 +20,11 @@ fn faults_are_told_with_what_would_be_right() {
             "netshunt: unexpected `curl`: a command stands behind `--`, as in\n  netshunt [OPTIONS] -- curl ...\n",
         ),
         (
+            &["doctr"],
+            "netshunt: unexpected `doctr`: a command stands behind `--`, as in\n  netshunt [OPTIONS] -- doctr ...\n\
+             The subcommands are backends, doctor, policy and run.\n",
+        ),
+        (
             &["run", "--net", "none", "curl"],
             "netshunt: unexpected `curl`: a command stands behind `--`, as in\n  netshunt [OPTIONS] -- curl ...\n",
         ),
