@@ -37,7 +37,7 @@ fn connecting(world: &World) -> BTreeSet<String> {
 
 fn server(world: &World) -> Running<'_> {
     let listener = ["python3", &world.program("echo.py"), "0.0.0.0", "::", &PORT.to_string()];
-    let script = "sysctl -qw net.ipv6.bindv6only=1; exec \"$@\"";
+    let script = "echo 1 >/proc/sys/net/ipv6/bindv6only; exec \"$@\"";
     let words = ["sh", "-c", script, "sh"].into_iter().chain(listener);
     let server = world.native().far().command(words).start();
     let listens = || world.host.inside(|| TcpStream::connect((FAR4, PORT)).is_ok());

@@ -234,7 +234,7 @@ fn late(path: Path) {
     let world = World::new();
     let server = ["python3", &world.program("echo.py"), "0.0.0.0", "::", &PORT.to_string()];
     // The address it is reached by is not there yet.
-    let script = "sysctl -qw net.ipv6.bindv6only=1; exec \"$@\"";
+    let script = "echo 1 >/proc/sys/net/ipv6/bindv6only; exec \"$@\"";
     let server = ["sh", "-c", script, "sh"].into_iter().chain(server);
     let _server = world.native().far().command(server).start();
     let listens = || world.host.inside(|| TcpStream::connect((FAR4, PORT)).is_ok());
