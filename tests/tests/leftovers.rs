@@ -258,9 +258,15 @@ fn lines(namespace: &str, words: &[&str]) -> BTreeSet<String> {
     text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
-/// The front's is the supervisor, and the supervisor's newest the command.
+/// The front's is the supervisor, and the supervisor's newest the command: a link's helper has none of the
+/// test's environment, and would only be replaced.
 fn child(parent: i32) -> Option<i32> {
+    let is_ours = |pid: &i32| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|&byte| byte == 0).any(|entry| entry.starts_with(MARK.as_bytes()))
+    };
     let tasks = fs::read_dir(format!("/proc/{parent}/task")).ok()?.flatten();
     let children = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    children.flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).max()).max()
+    let pids = children.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    pids.filter_map(|pid| pid.parse().ok()).filter(is_ours).max()
 }
