@@ -128,7 +128,8 @@ pub(crate) fn ensure_installed(purpose: Purpose) -> Result<()> {
     );
     ensure!(
         shell::is_root() || find_program("sudo").is_some(),
-        "not root, and there is no sudo: have root run `apt-get install --no-install-recommends {}`",
+        "not root, and there is no sudo: have root run \
+         `apt-get update && apt-get install --no-install-recommends {}`",
         names.join(" ")
     );
     let how = if shell::is_root() { "apt-get" } else { "sudo apt-get" };
