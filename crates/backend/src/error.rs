@@ -49,7 +49,7 @@ pub enum Error {
         name: &'static str,
     },
     /// The link could not be opened.
-    #[error("cannot open link {name}: {advice}")]
+    #[error("cannot open link {name} ({advice})")]
     Open {
         /// The backend.
         name: &'static str,
