@@ -91,21 +91,35 @@ fn behind(name: &str, setup: &str, user: &str, program: &Path, mode: &str) {
     // The build folder may not be open to nobody.
     let exe = folder.path().join("test");
     std::fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
-    let drop = match user {
-        "nobody" => "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all",
-        _ => "env",
+    let (drop, program) = match user {
+        "nobody" => (
+            "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all",
+            within_reach(program, folder.path()),
+        ),
+        _ => ("env", program.to_owned()),
     };
     let script = format!("set -e\n{setup}\nexec {drop} ./test --exact {name} --nocapture");
     let mut unshare = Command::new("unshare");
     unshare.args(if user == "self" { &["-Urnm"][..] } else { &["-nm"] });
     unshare.args(["sh", "-c", &script]).current_dir(folder.path()).stdin(Stdio::null());
-    unshare.env(PROGRAM, program).env(MODE, mode);
+    unshare.env(PROGRAM, &program).env(MODE, mode);
     let output = unshare.output().unwrap();
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name}: {} {mode} as {user}: {text}", program.display());
     // A name that is wrong would run no test, and pass.
     assert!(text.contains("1 passed"), "{text}");
+}
+
+/// The program, or a copy of it with what lies beside it: the build folder may not be open to nobody.
+fn within_reach(program: &Path, folder: &Path) -> PathBuf {
+    let own = program.parent().unwrap();
+    if own.starts_with("/usr") {
+        return program.to_owned();
+    }
+    let copy = folder.join("passt");
+    assert!(Command::new("cp").arg("-r").arg(own).arg(&copy).status().unwrap().success());
+    copy.join(program.file_name().unwrap())
 }
 
 /// The backend of a case, with more of its table.
