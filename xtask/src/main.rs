@@ -66,6 +66,8 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    // Much of what is built and unpacked here is then run as `nobody`, whatever our user keeps private.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     match run(Arguments::parse().task) {
         Ok(code) => code,
         Err(error) => {
