@@ -22,6 +22,9 @@ const TEST_LINK: &str = "NETSHUNT_TEST_LINK";
 /// The installations of passt to test with, separated by colons.
 const TEST_PASST: &str = "NETSHUNT_TEST_PASST";
 
+/// Not a link of its own: the stream mode again, with Debian's own passt instead of the newest.
+const OLD_PASST: &str = "old-passt";
+
 /// The user without any privilege.
 const NOBODY: Option<&str> = Some("nobody");
 
@@ -38,6 +41,7 @@ const GROUPS: &[(&str, Run)] = &[
     ("e2e-slirp-root", Run::Tests(|| end_to_end("slirp", None))),
     ("e2e-slirp-user", Run::Tests(|| end_to_end("slirp", NOBODY))),
     ("e2e-passt-user", Run::Tests(|| end_to_end("passt", NOBODY))),
+    ("e2e-oldpasst-user", Run::Tests(|| end_to_end(OLD_PASST, NOBODY))),
     ("e2e-vhost-root", Run::Tests(|| end_to_end("passt-vhost-user", None))),
     ("e2e-vhost-user", Run::Tests(|| end_to_end("passt-vhost-user", NOBODY))),
 ];
@@ -186,21 +190,25 @@ pub(crate) fn newest_passt() -> Result<()> {
     Ok(())
 }
 
-/// The installations of passt that this machine has: Debian's own, and sid's.
+/// The installations of passt that this machine has: sid's, and Debian's own.
 fn passts() -> Vec<PathBuf> {
-    let own = shell::find_program("passt");
-    own.into_iter().chain(Some(passt_sid::program()).filter(|program| program.is_file())).collect()
+    let newest = Some(passt_sid::program()).filter(|program| program.is_file());
+    newest.into_iter().chain(shell::find_program("passt")).collect()
 }
 
-fn passt_setting() -> String {
-    let paths: Vec<String> = passts().iter().map(|path| path.display().to_string()).collect();
+/// A test that runs over one passt takes the first that can do what it wants.
+fn passt_setting(link: &str) -> String {
+    let mut paths: Vec<String> = passts().iter().map(|path| path.display().to_string()).collect();
+    if link == OLD_PASST {
+        paths.reverse();
+    }
     format!("{TEST_PASST}={}", paths.join(":"))
 }
 
 /// Every test but the end-to-end ones.
 fn unit() -> Result<Outcome> {
     let mut command = shell::cargo(&["test", "--workspace", "--exclude", "netshunt-tests", "--no-fail-fast"]);
-    let setting = passt_setting();
+    let setting = passt_setting("");
     let (name, value) = setting.split_once('=').expect("made so");
     tests(command.env(name, value))
 }
@@ -218,14 +226,15 @@ fn end_to_end(link: &str, user: Option<&str>) -> Result<Outcome> {
         // In CI `setup` has failed for it.
         return Ok(Outcome::Skipped { why: format!("this machine has no {SID_PASST}: see setup") });
     }
-    say(format!("over {link}, as {}; {}", user.unwrap_or("root"), passt_setting()));
+    say(format!("over {link}, as {}; {}", user.unwrap_or("root"), passt_setting(link)));
     // What users run; a debug build would need minutes for the gigabyte.
     shell::run(&mut shell::cargo(&["build", "--release", "--package", "netshunt"]))?;
     let mut settings = vec![
         format!("NETSHUNT_BIN={}", shell::target().join("release/netshunt").display()),
         format!("NETSHUNT_LKL={}", shell::target().join("lkl/liblkl.so").display()),
     ];
-    settings.extend([passt_setting(), format!("{TEST_LINK}={link}")]);
+    let tested = if link == OLD_PASST { "passt" } else { link };
+    settings.extend([passt_setting(link), format!("{TEST_LINK}={tested}")]);
     settings.extend(user.map(|user| format!("{TEST_USER}={user}")));
     // Cargo builds as us and starts the test programs through this; `env`, since sudo clears ours.
     let runner = [privilege.prefix(), &["env"]].concat().join(" ") + " " + &settings.join(" ");
@@ -387,7 +396,10 @@ mod tests {
     #[test]
     fn what_runs_over_one_link_only_is_a_file_with_a_reason() {
         for (file, links, why) in expected::NOT_OVER_EVERY_LINK {
-            assert!(links.iter().all(|link| ["passt", "passt-vhost-user"].contains(link)), "{file}");
+            assert!(
+                links.iter().all(|link| ["passt", "passt-vhost-user", OLD_PASST].contains(link)),
+                "{file}"
+            );
             let path = shell::workspace().join(format!("tests/tests/{file}.rs"));
             assert!(path.is_file() && why.len() > 10, "{file}: {why}");
         }

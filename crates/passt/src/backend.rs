@@ -86,8 +86,13 @@ impl Passt {
             Addresses::Own => plan::own(self.mtu, self.ipv6),
         };
         let arguments = plan::arguments(&network, &probe)?;
-        let recipe =
-            Recipe { program: probe.program.clone(), arguments, network, vhost: self.vhost(&probe)? };
+        let recipe = Recipe {
+            program: probe.program.clone(),
+            arguments,
+            network,
+            vhost: self.vhost(&probe)?,
+            old: !probe.offers(VHOST),
+        };
         let link = |recipe: Recipe, running: Running| {
             let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
             let network = plan::working(&recipe.network, running.v4, running.v6, &resolver);

@@ -8,6 +8,9 @@
 //! And it resets the connection when the SYN is repeated, though its own socket is still on the way: no
 //! server more than a second away could be reached. The host's kernel repeats for both: passt is told once.
 //!
+//! And it may loop for ever when the stack resets a connection that is being opened: it is not told, and
+//! gives the attempt up by itself, after those ten seconds.
+//!
 //! And it takes the last address that a frame came from for the guest's only one: after the stack has
 //! looked for its neighbours by another, everything from the far sides of IPv6 would go there.
 
@@ -70,15 +73,18 @@ impl Attempts {
     pub(crate) fn sends(&mut self, start: &[u8]) -> bool {
         let Some(Segment { ends: (_, to), offset }) = segment(start) else { return true };
         let tcp = &start[offset..];
+        let now = Instant::now();
+        if tcp[FLAGS] & RST != 0 {
+            return self.known.get(&peers_of(tcp, to)).is_none_or(|old| now - old.since >= PATIENCE);
+        }
         if tcp[FLAGS] & (SYN | ACK) != SYN {
             return true;
         }
-        let now = Instant::now();
         if self.known.len() >= MOST && self.swept.is_none_or(|swept| now - swept >= SWEEP) {
             self.known.retain(|_, attempt| now - attempt.since < PATIENCE);
             self.swept = Some(now);
         }
-        let (peers, number) = ((to, u16_at(tcp, PORTS + 2), u16_at(tcp, PORTS)), u32_at(tcp, NUMBER));
+        let (peers, number) = (peers_of(tcp, to), u32_at(tcp, NUMBER));
         let under_way = |old: &Attempt| old.number == number && now - old.since < PATIENCE;
         if self.known.get(&peers).is_some_and(under_way) {
             return false;
@@ -103,6 +109,11 @@ impl Attempts {
             mark(tcp);
         }
     }
+}
+
+/// Who a segment of the stack is between.
+fn peers_of(tcp: &[u8], to: [u8; 16]) -> Peers {
+    (to, u16_at(tcp, PORTS + 2), u16_at(tcp, PORTS))
 }
 
 /// Sets the flag. The checksum, a complement, changes by the difference (RFC 1624); the flags are the low
@@ -253,6 +264,21 @@ mod tests {
             let established = frame(packet, 5, 7, ACK);
             let mut attempts = Attempts::default();
             assert!(attempts.sends(&established) && attempts.sends(&established));
+        }
+    }
+
+    #[test]
+    fn the_stacks_reset_of_an_attempt_under_way_stays_here() {
+        for syn in syns(6) {
+            let mut reset = syn.clone();
+            let flags = segment(&reset).unwrap().offset + FLAGS;
+            reset[flags] = RST;
+            let mut attempts = Attempts::default();
+            // Of a connection that is open.
+            assert!(attempts.sends(&reset));
+            assert!(attempts.sends(&syn) && !attempts.sends(&reset));
+            attempts.known.values_mut().for_each(|attempt| attempt.since -= PATIENCE);
+            assert!(attempts.sends(&reset));
         }
     }
 

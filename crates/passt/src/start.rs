@@ -34,6 +34,8 @@ pub(crate) struct Recipe {
     pub(crate) arguments: Vec<String>,
     pub(crate) network: Network,
     pub(crate) vhost: bool,
+    /// Of before 2025: its mistakes are mended.
+    pub(crate) old: bool,
 }
 
 /// A passt that has answered.
@@ -106,7 +108,7 @@ impl Attempt {
         let mut wire: Box<dyn Wire> = if recipe.vhost {
             Box::new(VhostWire::connect(UnixStream::from(socket), self.deadline)?)
         } else {
-            Box::new(StreamWire::new(socket))
+            Box::new(StreamWire::new(socket, recipe.old))
         };
         let network = &recipe.network;
         let mut hello = Hello::default();

@@ -29,7 +29,8 @@ pub(crate) struct StreamWire {
     inbox: Decoder,
     /// What is still to be sent: whole frames, but for the first, of which a part may be gone.
     outbox: Vec<u8>,
-    attempts: Attempts,
+    /// For a passt that needs them.
+    attempts: Option<Attempts>,
     /// The socket was full when last tried.
     full: bool,
     /// Found while sending, told at the next occasion.
@@ -37,12 +38,13 @@ pub(crate) struct StreamWire {
 }
 
 impl StreamWire {
-    pub(crate) fn new(socket: OwnedFd) -> Self {
+    /// `old`: passt is of before 2025, and its mistakes are mended.
+    pub(crate) fn new(socket: OwnedFd, old: bool) -> Self {
         StreamWire {
             socket: UnixStream::from(socket),
             inbox: Decoder::new(),
             outbox: Vec::with_capacity(FULL + 2 * LONGEST),
-            attempts: Attempts::default(),
+            attempts: old.then(Attempts::default),
             full: false,
             lost: None,
         }
@@ -127,8 +129,10 @@ impl Wire for StreamWire {
         if self.full {
             return Sent::Busy;
         }
-        let mut needless = |start: &[u8]| mend::misleads(start) || !self.attempts.sends(start);
-        if length <= SMALL && frame.first().is_some_and(|start| needless(start)) {
+        if let Some(attempts) = &mut self.attempts
+            && length <= SMALL
+            && frame.first().is_some_and(|start| mend::misleads(start) || !attempts.sends(start))
+        {
             return Sent::Taken;
         }
         let prefix = prefix(length);
@@ -157,7 +161,9 @@ impl Wire for StreamWire {
         let mut any = false;
         while let Some(frame) = self.inbox.next().map_err(Lost::Protocol)? {
             any = true;
-            self.attempts.received(frame);
+            if let Some(attempts) = &mut self.attempts {
+                attempts.received(frame);
+            }
             deliver(frame);
         }
         Ok(any)
@@ -191,7 +197,7 @@ mod tests {
     fn pair() -> (StreamWire, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         theirs.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
-        (StreamWire::new(ours.into()), theirs)
+        (StreamWire::new(ours.into(), true), theirs)
     }
 
     fn encoded(frame: &[u8]) -> Vec<u8> {
