@@ -21,7 +21,7 @@ struct lk_sock {
 
 /* uid and gid of "nobody". */
 #define LK_USER		65534
-extern const struct cred lk_user_cred;
+extern struct cred lk_user_cred;
 
 static inline const struct cred *lk_become(bool user)
 {

@@ -22,8 +22,8 @@ static LIST_HEAD(lk_ready);
 #error "without MULTIUSER everybody has every capability"
 #endif
 static struct group_info lk_no_groups = { .usage = REFCOUNT_INIT(1) };
-/* An ordinary user: nobody, without capabilities. Never freed. */
-const struct cred lk_user_cred = {
+/* An ordinary user: nobody, without capabilities. Never freed; not constant: it is counted. */
+struct cred lk_user_cred = {
 	.usage = ATOMIC_INIT(1),
 	.uid = KUIDT_INIT(LK_USER),
 	.gid = KGIDT_INIT(LK_USER),
