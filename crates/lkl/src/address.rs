@@ -1,27 +1,49 @@
-//! Socket addresses in the kernel's layout (`struct sockaddr_in`, `struct sockaddr_in6`).
+//! Socket addresses in the kernel's layout (`struct sockaddr_*`).
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// Room for every address (`struct sockaddr_storage`).
 pub(crate) const ROOM: usize = 128;
 
-/// An encoded address.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Encoded {
-    bytes: [u8; 28],
+/// A socket's address as the kernel has it, of any family: a `struct sockaddr_*`.
+#[derive(Clone, Copy)]
+pub struct Name {
+    bytes: [u8; ROOM],
     length: usize,
 }
 
-impl Encoded {
-    pub(crate) fn bytes(&self) -> &[u8] {
+impl Name {
+    /// The bytes, for [`Kernel::bind_name`](crate::Kernel::bind_name) and its like.
+    pub fn bytes(&self) -> &[u8] {
         &self.bytes[..self.length]
+    }
+
+    /// `AF_*`; 0 (`AF_UNSPEC`) when there is no address.
+    pub fn family(&self) -> i32 {
+        u16::from_ne_bytes([self.bytes[0], self.bytes[1]]).into()
+    }
+
+    /// The internet address that this is.
+    ///
+    /// # Errors
+    /// EAFNOSUPPORT for any other family.
+    pub fn internet(&self) -> io::Result<SocketAddr> {
+        decode(self.bytes())
+    }
+
+    /// What `fill` writes, and says the length of.
+    pub(crate) fn filled(fill: impl FnOnce(&mut [u8; ROOM]) -> io::Result<usize>) -> io::Result<Self> {
+        let mut bytes = [0; ROOM];
+        let length = fill(&mut bytes)?.min(ROOM);
+        Ok(Self { bytes, length })
     }
 }
 
-impl From<SocketAddr> for Encoded {
+impl From<SocketAddr> for Name {
     fn from(address: SocketAddr) -> Self {
-        let mut bytes = [0; 28];
+        let mut bytes = [0; ROOM];
         bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
         let (family, length) = match address {
             SocketAddr::V4(v4) => {
@@ -42,11 +64,20 @@ impl From<SocketAddr> for Encoded {
     }
 }
 
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.internet() {
+            Ok(address) => address.fmt(f),
+            Err(_) => write!(f, "{:02x?}", self.bytes()),
+        }
+    }
+}
+
 /// Reads an address that the kernel wrote.
 ///
 /// # Errors
 /// EAFNOSUPPORT for anything but a whole internet address.
-pub(crate) fn decode(bytes: &[u8]) -> io::Result<SocketAddr> {
+fn decode(bytes: &[u8]) -> io::Result<SocketAddr> {
     fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
         bytes.get(at..at + N)?.try_into().ok()
     }
@@ -75,13 +106,13 @@ mod tests {
     fn there_and_back() {
         for text in ["127.0.0.1:80", "255.255.255.255:65535", "[::1]:80", "[fe80::1%3]:65535"] {
             let address: SocketAddr = text.parse().unwrap();
-            assert_eq!(decode(Encoded::from(address).bytes()).unwrap(), address);
+            assert_eq!(decode(Name::from(address).bytes()).unwrap(), address);
         }
     }
 
     #[test]
     fn the_layout_is_the_kernels() {
-        let encoded = Encoded::from("1.2.3.4:258".parse::<SocketAddr>().unwrap());
+        let encoded = Name::from("1.2.3.4:258".parse::<SocketAddr>().unwrap());
         assert_eq!(encoded.bytes(), [2, 0, 1, 2, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
     }
 

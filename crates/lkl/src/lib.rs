@@ -30,14 +30,17 @@ mod find;
 mod kernel;
 mod kmsg;
 mod library;
+mod message;
 mod nic;
 mod socket;
 mod sys;
 
+pub use address::Name;
 pub use clock::{Clock, VirtualClock};
 pub use error::Error;
 pub use find::find;
 pub use kernel::{Config, Kernel, Statistic};
 pub use library::Library;
+pub use message::{Message, MessageRoom, Received};
 pub use nic::{Nic, NicConfig, Transmit, TransmitFn};
 pub use socket::{Event, Socket};

@@ -1,16 +1,14 @@
 //! Non-blocking sockets inside the kernel.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io;
 use std::net::{Shutdown, SocketAddr};
 
-use crate::Kernel;
-use crate::address::{Encoded, ROOM, decode};
-use crate::sys;
+use crate::{Kernel, Name, sys};
 
 /// A socket of one [`Kernel`]: a checked handle. After [`Kernel::close`], and in another kernel, it
 /// answers EBADF.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Socket(u64);
+pub struct Socket(pub(crate) u64);
 
 /// Something happened to a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +25,18 @@ impl Kernel {
     /// # Errors
     /// As socket(2), and ENOMEM.
     pub fn socket(&self, domain: i32, kind: i32, protocol: i32, cookie: u64) -> io::Result<Socket> {
-        self.instance.socket(domain, kind, protocol, cookie).map(Socket)
+        self.instance.socket(domain, kind, protocol, false, cookie).map(Socket)
+    }
+
+    /// As [`socket`](Self::socket), but an ordinary user's: whatever is done with it, and with what
+    /// it accepts, is done as uid and gid 65534 without capabilities. For requests that others
+    /// make: a netlink socket's are answered, but EPERM to those that would change something.
+    ///
+    /// # Errors
+    /// As socket(2), and ENOMEM: EPERM for `SOCK_RAW`, EACCES for a ping socket while the sysctl
+    /// `net/ipv4/ping_group_range` does not include the group.
+    pub fn user_socket(&self, domain: i32, kind: i32, protocol: i32, cookie: u64) -> io::Result<Socket> {
+        self.instance.socket(domain, kind, protocol, true, cookie).map(Socket)
     }
 
     /// As bind(2).
@@ -35,7 +44,15 @@ impl Kernel {
     /// # Errors
     /// As bind(2).
     pub fn bind(&self, s: Socket, to: SocketAddr) -> io::Result<()> {
-        self.instance.bind(s.0, Encoded::from(to).bytes())
+        self.bind_name(s, Name::from(to).bytes())
+    }
+
+    /// As [`bind`](Self::bind), to an address of any family: a `struct sockaddr_*`.
+    ///
+    /// # Errors
+    /// As bind(2); EINVAL if it is not 2 to 128 bytes.
+    pub fn bind_name(&self, s: Socket, to: &[u8]) -> io::Result<()> {
+        self.instance.bind(s.0, to)
     }
 
     /// As connect(2) on a non-blocking socket.
@@ -44,7 +61,15 @@ impl Kernel {
     /// As connect(2); EINPROGRESS when it has begun, and then an event says when to ask
     /// [`take_error`](Self::take_error).
     pub fn connect(&self, s: Socket, to: SocketAddr) -> io::Result<()> {
-        self.instance.connect(s.0, Encoded::from(to).bytes())
+        self.connect_name(s, Name::from(to).bytes())
+    }
+
+    /// As [`connect`](Self::connect), to an address of any family, also `AF_UNSPEC`.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); EINVAL if it is not 2 to 128 bytes.
+    pub fn connect_name(&self, s: Socket, to: &[u8]) -> io::Result<()> {
+        self.instance.connect(s.0, to)
     }
 
     /// As listen(2).
@@ -63,73 +88,18 @@ impl Kernel {
         self.instance.accept(s.0, cookie).map(Socket)
     }
 
-    /// As send(2) with `MSG_NOSIGNAL`.
+    /// As [`accept`](Self::accept), with the peer's address, also when it is gone again.
     ///
     /// # Errors
-    /// As send(2): EAGAIN, EPIPE, ECONNRESET…
-    pub fn send(&self, s: Socket, data: &[u8]) -> io::Result<usize> {
-        self.instance.send(s.0, data, 0, None)
-    }
-
-    /// As [`send`](Self::send), with `MSG_*` flags (`MSG_OOB`, `MSG_MORE`). `MSG_ZEROCOPY` is
-    /// ignored: the data is used during the call only.
-    ///
-    /// # Errors
-    /// As send(2).
-    pub fn send_with(&self, s: Socket, data: &[u8], flags: i32) -> io::Result<usize> {
-        self.instance.send(s.0, data, flags, None)
-    }
-
-    /// As [`send`](Self::send), from several buffers.
-    ///
-    /// # Errors
-    /// As send(2).
-    pub fn send_vectored(&self, s: Socket, data: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.instance.send_vectored(s.0, data, 0)
-    }
-
-    /// As sendto(2).
-    ///
-    /// # Errors
-    /// As sendto(2).
-    pub fn send_to(&self, s: Socket, data: &[u8], to: SocketAddr) -> io::Result<usize> {
-        self.instance.send(s.0, data, 0, Some(Encoded::from(to).bytes()))
-    }
-
-    /// As recv(2). 0 at the end of a stream.
-    ///
-    /// # Errors
-    /// As recv(2): EAGAIN, ECONNRESET…
-    pub fn recv(&self, s: Socket, into: &mut [u8]) -> io::Result<usize> {
-        self.instance.recv(s.0, into, 0)
-    }
-
-    /// As [`recv`](Self::recv), with `MSG_*` flags (`MSG_PEEK`, `MSG_OOB`; `MSG_TRUNC` answers a
-    /// datagram's whole length).
-    ///
-    /// # Errors
-    /// As recv(2).
-    pub fn recv_with(&self, s: Socket, into: &mut [u8], flags: i32) -> io::Result<usize> {
-        self.instance.recv(s.0, into, flags)
-    }
-
-    /// As [`recv`](Self::recv), into several buffers.
-    ///
-    /// # Errors
-    /// As recv(2).
-    pub fn recv_vectored(&self, s: Socket, into: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        self.instance.recv_vectored(s.0, into, 0)
-    }
-
-    /// As recvfrom(2).
-    ///
-    /// # Errors
-    /// As recvfrom(2); EAFNOSUPPORT if the sender's address is not an internet address (the
-    /// datagram is gone then).
-    pub fn recv_from(&self, s: Socket, into: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let mut from = [0; ROOM];
-        let (n, len) = self.instance.recv_from(s.0, into, 0, &mut from)?;
-        Ok((n, decode(&from[..len])?))
+    /// As [`accept`](Self::accept).
+    pub fn accept_from(&self, s: Socket, cookie: u64) -> io::Result<(Socket, Name)> {
+        let mut accepted = 0;
+        let name = Name::filled(|room| {
+            let (socket, length) = self.instance.accept_from(s.0, cookie, room)?;
+            accepted = socket;
+            Ok(length)
+        })?;
+        Ok((Socket(accepted), name))
     }
 
     /// As shutdown(2).
@@ -192,9 +162,15 @@ impl Kernel {
     /// # Errors
     /// EAFNOSUPPORT for a socket without internet addresses.
     pub fn local_address(&self, s: Socket) -> io::Result<SocketAddr> {
-        let mut name = [0; ROOM];
-        let len = self.instance.name(s.0, false, &mut name)?;
-        decode(&name[..len])
+        self.local_name(s)?.internet()
+    }
+
+    /// As [`local_address`](Self::local_address), for any family.
+    ///
+    /// # Errors
+    /// As getsockname(2).
+    pub fn local_name(&self, s: Socket) -> io::Result<Name> {
+        Name::filled(|room| self.instance.name(s.0, false, room))
     }
 
     /// As getpeername(2).
@@ -202,9 +178,38 @@ impl Kernel {
     /// # Errors
     /// ENOTCONN; EAFNOSUPPORT for a socket without internet addresses.
     pub fn peer_address(&self, s: Socket) -> io::Result<SocketAddr> {
-        let mut name = [0; ROOM];
-        let len = self.instance.name(s.0, true, &mut name)?;
-        decode(&name[..len])
+        self.peer_name(s)?.internet()
+    }
+
+    /// As [`peer_address`](Self::peer_address), for any family.
+    ///
+    /// # Errors
+    /// As getpeername(2).
+    pub fn peer_name(&self, s: Socket) -> io::Result<Name> {
+        Name::filled(|room| self.instance.name(s.0, true, room))
+    }
+
+    /// As ioctl(2), for requests that ask and whose argument holds no pointer: `SIOCINQ`,
+    /// `SIOCOUTQ`, `SIOCOUTQNSD`, `SIOCATMARK`, `SIOCGSTAMP*` and netdevice(7)'s `SIOCGIF*` but
+    /// `CONF`, on a socket of any family. The argument may be longer than the request's.
+    ///
+    /// # Errors
+    /// As ioctl(2); EPERM for requests that set something, ENOTTY for all others, EINVAL for an
+    /// argument that is too short.
+    pub fn ioctl(&self, s: Socket, request: u32, argument: &mut [u8]) -> io::Result<()> {
+        self.instance.ioctl(s.0, request, argument)
+    }
+
+    /// What `SIOCGIFCONF` gives: `struct ifreq` by `struct ifreq` (40 bytes), the interfaces that
+    /// have IPv4 addresses.
+    ///
+    /// # Errors
+    /// EBADF.
+    pub fn interface_records(&self, s: Socket) -> io::Result<Vec<u8>> {
+        let mut records = vec![0; self.instance.interface_records(s.0, &mut [])?];
+        let n = self.instance.interface_records(s.0, &mut records)?;
+        records.truncate(n);
+        Ok(records)
     }
 
     /// What poll(2) would say now, in `EPOLL*` bits; `POLLNVAL` for a stale handle. If it is not

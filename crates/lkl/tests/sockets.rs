@@ -242,26 +242,3 @@ fn stale_and_foreign_handles_are_refused() {
         kernel.close(new);
     }
 }
-
-#[test]
-fn netlink_sockets_ask_and_change() {
-    let kernel = kernel();
-    let socket = kernel.socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE, 1).unwrap();
-    // struct nlmsghdr, struct ifinfomsg: take lo (1) down, acknowledge.
-    let mut request = Vec::new();
-    request.extend(32_u32.to_ne_bytes());
-    request.extend(libc::RTM_NEWLINK.to_ne_bytes());
-    request.extend(((libc::NLM_F_REQUEST | libc::NLM_F_ACK) as u16).to_ne_bytes());
-    request.extend([0; 8]);
-    request.extend([0; 4]);
-    request.extend(1_i32.to_ne_bytes());
-    request.extend(0_u32.to_ne_bytes());
-    request.extend((libc::IFF_UP as u32).to_ne_bytes());
-    assert_eq!(kernel.send(socket, &request).unwrap(), 32);
-    let mut answer = [0; 256];
-    let n = kernel.recv(socket, &mut answer).unwrap();
-    assert!(n >= 20);
-    assert_eq!(i32::from_ne_bytes(answer[16..20].try_into().unwrap()), 0);
-    assert_eq!(errno(kernel.local_address(socket)), Some(libc::EAFNOSUPPORT));
-    kernel.close(socket);
-}

@@ -48,6 +48,22 @@ pub(crate) const NIC_RXCSUM: u16 = 2;
 /// `LK_NIC_GRO`: received segments are merged.
 pub(crate) const NIC_GRO: u16 = 4;
 
+/// `struct lk_msg`.
+#[repr(C)]
+#[derive(Debug)]
+pub(crate) struct Msg {
+    pub(crate) name: *mut c_void,
+    pub(crate) control: *mut c_void,
+    pub(crate) iov: *const Iov,
+    pub(crate) n: u32,
+    pub(crate) name_len: u32,
+    pub(crate) control_len: u32,
+    pub(crate) flags: u32,
+}
+
+/// `LK_SOCK_USER`: an ordinary user's socket.
+pub(crate) const SOCK_USER: c_int = 1;
+
 /// `struct lk_event`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,6 +77,7 @@ const _: () = {
     assert!(size_of::<Iov>() == 16);
     assert!(size_of::<HostOps>() == 96);
     assert!(size_of::<NicCfg>() == 32);
+    assert!(size_of::<Msg>() == 40);
     assert!(size_of::<Event>() == 16);
 };
 
@@ -88,7 +105,7 @@ macro_rules! functions {
 }
 
 functions! {
-    lk_accept: fn(u64, u64) -> i64;
+    lk_accept: fn(u64, u64, *mut c_void, *mut c_int) -> i64;
     lk_addr_add: fn(c_int, c_int, *const u8, c_int) -> c_int;
     lk_abort: fn(u64) -> c_int;
     lk_api_version: fn() -> u32;
@@ -99,6 +116,8 @@ functions! {
     lk_getname: fn(u64, *mut c_void, c_int) -> c_int;
     lk_getsockopt: fn(u64, c_int, c_int, *mut c_void, *mut c_int) -> c_int;
     lk_if_up: fn(c_int) -> c_int;
+    lk_ifconf: fn(u64, *mut c_void, c_int) -> c_int;
+    lk_ioctl: fn(u64, u32, *mut c_void, u32) -> c_int;
     lk_listen: fn(u64, c_int) -> c_int;
     lk_nic_add: fn(*const NicCfg, *mut c_int) -> i64;
     lk_nic_rx: fn(u64, *const c_void, u32) -> c_int;
@@ -107,16 +126,16 @@ functions! {
     lk_poll: fn() -> c_int;
     lk_pollmask: fn(u64) -> i64;
     lk_read_file: fn(*const c_char, *mut c_void, usize) -> i64;
-    lk_recv: fn(u64, *mut c_void, usize, c_int, *mut c_void, *mut c_int) -> i64;
-    lk_recvv: fn(u64, *const Iov, c_int, c_int) -> i64;
+    lk_recv: fn(u64, *mut c_void, usize, c_int) -> i64;
+    lk_recvmsg: fn(u64, *mut Msg, c_int) -> i64;
     lk_route_add: fn(c_int, c_int, *const u8, c_int, *const u8) -> c_int;
     lk_run: fn(*mut u64) -> c_int;
-    lk_send: fn(u64, *const c_void, usize, c_int, *const c_void, c_int) -> i64;
-    lk_sendv: fn(u64, *const Iov, c_int, c_int) -> i64;
+    lk_send: fn(u64, *const c_void, usize, c_int) -> i64;
+    lk_sendmsg: fn(u64, *const Msg, c_int) -> i64;
     lk_setsockopt: fn(u64, c_int, c_int, *const c_void, c_int) -> c_int;
     lk_shutdown: fn() -> c_int;
     lk_sock_shutdown: fn(u64, c_int) -> c_int;
-    lk_socket: fn(c_int, c_int, c_int, u64) -> i64;
+    lk_socket: fn(c_int, c_int, c_int, c_int, u64) -> i64;
     lk_start: fn(*const HostOps, *mut c_void, usize, *const c_char) -> c_int;
     lk_stat: fn(c_int) -> i64;
     lk_version: fn() -> *const c_char;
@@ -125,7 +144,7 @@ functions! {
 
 impl Api {
     /// `LK_API_VERSION`.
-    pub(crate) const VERSION: u32 = 2;
+    pub(crate) const VERSION: u32 = 3;
 
     /// Loads the library, for ever.
     pub(crate) fn load(path: &Path) -> Result<Self, libloading::Error> {

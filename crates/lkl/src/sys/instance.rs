@@ -1,23 +1,23 @@
-//! A started kernel: its C calls, made safe.
+//! A started kernel: its C calls, made safe. Those about sockets are next door.
 
 use std::cell::RefCell;
-use std::ffi::{CStr, c_int, c_void};
-use std::io::{self, IoSlice, IoSliceMut};
+use std::ffi::{CStr, c_int};
+use std::io;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
-use super::api::{Api, Event, NicCfg};
+use super::answer::{answer, call, count, done};
+use super::api::{Api, NicCfg};
 use super::host::{self, Inside, Wire};
 use super::memory::Memory;
-use crate::address::ROOM;
 use crate::nic::TransmitFn;
 use crate::{Clock, Error};
 
 /// A kernel between its start and its shutdown.
 pub(crate) struct Instance {
-    api: Api,
-    clock: Clock,
+    pub(super) api: Api,
+    pub(super) clock: Clock,
     memory: Memory,
     /// From `Box::into_raw`. The kernel holds these pointers until it is down.
     wires: RefCell<Vec<*mut Wire>>,
@@ -31,37 +31,6 @@ pub(crate) struct Link {
     pub(crate) mtu: u32,
     pub(crate) flags: u16,
     pub(crate) transmit: TransmitFn,
-}
-
-/// The number in an answer, or the errno.
-fn answer(code: i64) -> io::Result<u64> {
-    u64::try_from(code).map_err(|_| {
-        let errno = i32::try_from(-code).unwrap_or(libc::EPROTO);
-        io::Error::from_raw_os_error(errno)
-    })
-}
-
-fn done(code: c_int) -> io::Result<()> {
-    answer(code.into()).map(drop)
-}
-
-fn count(code: i64) -> io::Result<usize> {
-    answer(code).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
-}
-
-/// A length as C has it. Longer buffers than 2 GiB are used in part.
-fn length(bytes: usize) -> c_int {
-    c_int::try_from(bytes).unwrap_or(c_int::MAX)
-}
-
-/// Enters the kernel for one call.
-macro_rules! call {
-    ($self:ident . $function:ident ( $($argument:expr),* )) => {{
-        let _inside = Inside::enter(&$self.clock);
-        // SAFETY: the kernel is started, this is its thread, and every pointer comes from a
-        // reference that outlives the call, with its length beside it.
-        unsafe { ($self.api.$function)($($argument),*) }
-    }};
 }
 
 impl Instance {
@@ -165,121 +134,6 @@ impl Instance {
 
     pub(crate) fn write_file(&self, path: &CStr, text: &[u8]) -> io::Result<usize> {
         count(call!(self.lk_write_file(path.as_ptr(), text.as_ptr().cast(), text.len())))
-    }
-
-    pub(crate) fn socket(&self, domain: c_int, kind: c_int, protocol: c_int, cookie: u64) -> io::Result<u64> {
-        answer(call!(self.lk_socket(domain, kind, protocol, cookie)))
-    }
-
-    pub(crate) fn bind(&self, socket: u64, to: &[u8]) -> io::Result<()> {
-        done(call!(self.lk_bind(socket, to.as_ptr().cast(), length(to.len()))))
-    }
-
-    pub(crate) fn connect(&self, socket: u64, to: &[u8]) -> io::Result<()> {
-        done(call!(self.lk_connect(socket, to.as_ptr().cast(), length(to.len()))))
-    }
-
-    pub(crate) fn listen(&self, socket: u64, backlog: c_int) -> io::Result<()> {
-        done(call!(self.lk_listen(socket, backlog)))
-    }
-
-    pub(crate) fn accept(&self, socket: u64, cookie: u64) -> io::Result<u64> {
-        answer(call!(self.lk_accept(socket, cookie)))
-    }
-
-    pub(crate) fn send(
-        &self,
-        socket: u64,
-        data: &[u8],
-        flags: c_int,
-        to: Option<&[u8]>,
-    ) -> io::Result<usize> {
-        let (to, room) = to.map_or((ptr::null(), 0), |to| (to.as_ptr().cast::<c_void>(), length(to.len())));
-        count(call!(self.lk_send(socket, data.as_ptr().cast(), data.len(), flags, to, room)))
-    }
-
-    pub(crate) fn send_vectored(&self, socket: u64, data: &[IoSlice<'_>], flags: c_int) -> io::Result<usize> {
-        count(call!(self.lk_sendv(socket, data.as_ptr().cast(), length(data.len()), flags)))
-    }
-
-    pub(crate) fn recv(&self, socket: u64, into: &mut [u8], flags: c_int) -> io::Result<usize> {
-        let (buffer, room) = (into.as_mut_ptr().cast(), into.len());
-        let none = ptr::null_mut();
-        let length = ptr::null_mut();
-        count(call!(self.lk_recv(socket, buffer, room, flags, none, length)))
-            // MSG_TRUNC answers the datagram's whole length.
-            .map(|n| if flags & libc::MSG_TRUNC == 0 { n.min(room) } else { n })
-    }
-
-    /// Also the sender's address: in the buffer, and its length.
-    pub(crate) fn recv_from(
-        &self,
-        socket: u64,
-        into: &mut [u8],
-        flags: c_int,
-        from: &mut [u8; ROOM],
-    ) -> io::Result<(usize, usize)> {
-        let (buffer, room) = (into.as_mut_ptr().cast(), into.len());
-        let address = from.as_mut_ptr().cast();
-        let mut len = length(ROOM);
-        let n = count(call!(self.lk_recv(socket, buffer, room, flags, address, &mut len)))?;
-        Ok((n, usize::try_from(len).unwrap_or(0).min(ROOM)))
-    }
-
-    pub(crate) fn recv_vectored(
-        &self,
-        socket: u64,
-        into: &mut [IoSliceMut<'_>],
-        flags: c_int,
-    ) -> io::Result<usize> {
-        // `IoSliceMut` too is a `struct iovec`.
-        let pieces = into.as_mut_ptr().cast_const().cast();
-        count(call!(self.lk_recvv(socket, pieces, length(into.len()), flags)))
-    }
-
-    pub(crate) fn shutdown(&self, socket: u64, how: c_int) -> io::Result<()> {
-        done(call!(self.lk_sock_shutdown(socket, how)))
-    }
-
-    pub(crate) fn close(&self, socket: u64) -> io::Result<()> {
-        done(call!(self.lk_close(socket)))
-    }
-
-    pub(crate) fn abort(&self, socket: u64) -> io::Result<()> {
-        done(call!(self.lk_abort(socket)))
-    }
-
-    pub(crate) fn set_option(&self, socket: u64, level: c_int, name: c_int, value: &[u8]) -> io::Result<()> {
-        let (data, len) = (value.as_ptr().cast(), length(value.len()));
-        done(call!(self.lk_setsockopt(socket, level, name, data, len)))
-    }
-
-    pub(crate) fn option(
-        &self,
-        socket: u64,
-        level: c_int,
-        name: c_int,
-        into: &mut [u8],
-    ) -> io::Result<usize> {
-        let mut len = length(into.len());
-        let room = into.as_mut_ptr().cast();
-        done(call!(self.lk_getsockopt(socket, level, name, room, &mut len)))?;
-        Ok(usize::try_from(len).unwrap_or(0).min(into.len()))
-    }
-
-    /// The socket's own address, or its peer's: in the buffer, and its length.
-    pub(crate) fn name(&self, socket: u64, peer: bool, into: &mut [u8; ROOM]) -> io::Result<usize> {
-        let code = call!(self.lk_getname(socket, into.as_mut_ptr().cast(), peer.into()));
-        count(code.into()).map(|n| n.min(ROOM))
-    }
-
-    pub(crate) fn readiness(&self, socket: u64) -> io::Result<u32> {
-        answer(call!(self.lk_pollmask(socket))).map(|mask| mask as u32)
-    }
-
-    /// Fills in the next events; returns how many.
-    pub(crate) fn events(&self, into: &mut [Event]) -> io::Result<usize> {
-        count(call!(self.lk_events(into.as_mut_ptr(), length(into.len()))).into())
     }
 }
 

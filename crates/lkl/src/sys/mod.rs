@@ -9,10 +9,12 @@
 //!   would keep them.
 #![allow(unsafe_code)]
 
+mod answer;
 mod api;
 mod host;
 mod instance;
 mod memory;
+mod socket;
 
 pub(crate) use api::{Api, Event, NIC_GRO, NIC_RXCSUM, NIC_TXCSUM};
 pub(crate) use instance::{Instance, Link};

@@ -1,5 +1,9 @@
 //! Kernels for tests, and the patience to drive them.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(dead_code, reason = "each test program uses a part")]
+
+pub(crate) mod control;
+pub(crate) mod twin;
 
 use std::env;
 use std::fs;

@@ -2,12 +2,14 @@
 /* Interfaces, addresses and routes by rtnetlink; sysctls by /proc. */
 #include <linux/fs.h>
 #include <linux/inet.h>
+#include <linux/inetdevice.h>
 #include <linux/module.h>
 #include <linux/mount.h>
 #include <linux/net.h>
 #include <linux/nsproxy.h>
 #include <linux/rtnetlink.h>
 #include <linux/string.h>
+#include <linux/unaligned.h>
 #include <net/netlink.h>
 #include "lk_int.h"
 
@@ -102,6 +104,11 @@ LK_API int lk_addr_add(int ifindex, int family, const u8 *addr, int plen)
 		q.addr.ifa_flags = IFA_F_NODAD;
 	lk_attr(&q, IFA_LOCAL, addr, len);
 	lk_attr(&q, IFA_ADDRESS, addr, len);
+	if (family == AF_INET && plen < 31) {
+		__be32 broadcast = get_unaligned((__be32 *)addr) | ~inet_make_mask(plen);
+
+		lk_attr(&q, IFA_BROADCAST, &broadcast, sizeof(broadcast));
+	}
 	err = lk_talk(&q);
 	/* An IPv6 address stays tentative until a kernel thread has looked at it. */
 	if (!err && family == AF_INET6)

@@ -3,46 +3,50 @@
  * Non-blocking sockets for the host. Every call runs on the host's stack as pid 1. Readiness comes
  * through a wait-queue callback that feeds a list of ready sockets, as epoll does it.
  */
+#include <linux/cred.h>
 #include <linux/file.h>
 #include <linux/init_task.h>
 #include <linux/module.h>
 #include <linux/net.h>
 #include <linux/poll.h>
+#include <linux/securebits.h>
 #include <linux/slab.h>
 #include <linux/task_work.h>
+#include <linux/user_namespace.h>
 #include <net/sock.h>
-#include "lk_int.h"
-
-struct lk_sock {
-	struct lk_object object;	/* first */
-	struct socket *sock;
-	wait_queue_entry_t wait;
-	struct list_head ready;
-	u64 cookie;
-	u32 mask;
-};
-
-/* Flags that would let the kernel keep pointers into the host's memory. */
-#define LK_NO_FLAGS	(MSG_INTERNAL_SENDMSG_FLAGS | MSG_ZEROCOPY)
+#include "lk_sock.h"
 
 static LIST_HEAD(lk_ready);
+
+#ifndef CONFIG_MULTIUSER
+#error "without MULTIUSER everybody has every capability"
+#endif
+static struct group_info lk_no_groups = { .usage = REFCOUNT_INIT(1) };
+/* An ordinary user: nobody, without capabilities. Never freed; not constant: it is counted. */
+struct cred lk_user_cred = {
+	.usage = ATOMIC_INIT(1),
+	.uid = KUIDT_INIT(LK_USER),
+	.gid = KGIDT_INIT(LK_USER),
+	.suid = KUIDT_INIT(LK_USER),
+	.sgid = KGIDT_INIT(LK_USER),
+	.euid = KUIDT_INIT(LK_USER),
+	.egid = KGIDT_INIT(LK_USER),
+	.fsuid = KUIDT_INIT(LK_USER),
+	.fsgid = KGIDT_INIT(LK_USER),
+	.securebits = SECUREBITS_DEFAULT,
+	.user = INIT_USER,
+	.user_ns = &init_user_ns,
+	.group_info = &lk_no_groups,
+	.ucounts = &init_ucounts,
+};
+
 /*
  * Sockets need a file here and there: udp_poll() reads its flags, rtnetlink its credentials. One
- * serves all. It is taken off before sock_release(), which leaves the inode to a socket's file.
+ * serves all of the host's, one all of the user's. It is taken off before sock_release(), which
+ * leaves the inode to a socket's file.
  */
 struct file lk_file = { .f_flags = O_RDWR | O_NONBLOCK, .f_cred = &init_cred };
-
-/* Opens a call on a socket: declares ERR and S. */
-#define LK_SOCK_CALL(err, s, handle)				\
-	LK_CALL(err);						\
-	struct lk_sock *s = (err) ? NULL : lk_sock_get(handle);	\
-	if (!(s))						\
-		return (err) ?: -EBADF
-
-static struct lk_sock *lk_sock_get(u64 handle)
-{
-	return (struct lk_sock *)lk_handle_get(handle, LK_SOCK);
-}
+static struct file lk_user_file = { .f_flags = O_RDWR | O_NONBLOCK, .f_cred = &lk_user_cred };
 
 static int lk_wake(wait_queue_entry_t *w, unsigned int mode, int sync, void *key)
 {
@@ -55,7 +59,7 @@ static int lk_wake(wait_queue_entry_t *w, unsigned int mode, int sync, void *key
 }
 
 /* Takes over SOCK, also when it fails. */
-static s64 lk_wrap(struct socket *sock, u64 cookie)
+static s64 lk_wrap(struct socket *sock, bool user, u64 cookie)
 {
 	struct lk_sock *s = kzalloc(sizeof(*s), GFP_KERNEL);
 	int err = s ? lk_handle_add(&s->object, LK_SOCK) : -ENOMEM;
@@ -65,8 +69,9 @@ static s64 lk_wrap(struct socket *sock, u64 cookie)
 		sock_release(sock);
 		return err;
 	}
-	sock->file = &lk_file;
+	sock->file = user ? &lk_user_file : &lk_file;
 	s->sock = sock;
+	s->user = user;
 	s->cookie = cookie;
 	INIT_LIST_HEAD(&s->ready);
 	init_waitqueue_func_entry(&s->wait, lk_wake);
@@ -74,23 +79,25 @@ static s64 lk_wrap(struct socket *sock, u64 cookie)
 	return s->object.handle;
 }
 
-LK_API s64 lk_socket(int family, int type, int proto, u64 cookie)
+LK_API s64 lk_socket(int family, int type, int proto, int flags, u64 cookie)
 {
+	const bool user = flags & LK_SOCK_USER;
 	struct socket *sock;
 	LK_CALL(err);
+	LK_BECOME(user && !err);
 
 	if (err)
 		return err;
-	if (type & ~SOCK_TYPE_MASK)
+	if (type & ~SOCK_TYPE_MASK || flags & ~LK_SOCK_USER)
 		return -EINVAL;
 	err = sock_create(family, type, proto, &sock);
 	/* The kernel's word for: no memory for a socket's inode. There is no limit on files here. */
 	if (err == -ENFILE)
 		return -ENOMEM;
-	return err ?: lk_wrap(sock, cookie);
+	return err ?: lk_wrap(sock, user, cookie);
 }
 
-static int lk_copy_addr(struct sockaddr_storage *ss, const void *addr, int len)
+int lk_copy_addr(struct sockaddr_storage *ss, const void *addr, int len)
 {
 	if (len < (int)sizeof(sa_family_t) || len > (int)sizeof(*ss))
 		return -EINVAL;
@@ -125,93 +132,26 @@ LK_API int lk_connect(u64 handle, const void *addr, int len)
 	       kernel_connect(s->sock, (void *)&ss, len, O_NONBLOCK);
 }
 
-LK_API s64 lk_accept(u64 handle, u64 cookie)
+LK_API s64 lk_accept(u64 handle, u64 cookie, void *addr, int *alen)
 {
 	struct socket *sock;
 	LK_SOCK_CALL(err, s, handle);
 
 	if (!s->sock->ops->accept)
 		return -EOPNOTSUPP;
-	return kernel_accept(s->sock, &sock, O_NONBLOCK) ?: lk_wrap(sock, cookie);
-}
-
-static s64 lk_sendmsg(struct lk_sock *s, struct msghdr *m, const struct lk_iov *iov, int n,
-		      int flags)
-{
-	size_t len = 0;
-	int i;
-
-	BUILD_BUG_ON(sizeof(struct lk_iov) != sizeof(struct kvec));
-	for (i = 0; i < n; i++)
-		len += iov[i].len;
-	m->msg_flags = (flags & ~LK_NO_FLAGS) | MSG_DONTWAIT | MSG_NOSIGNAL;
-	iov_iter_kvec(&m->msg_iter, ITER_SOURCE, (const struct kvec *)iov, n,
-		      min_t(size_t, len, MAX_RW_COUNT));
-	return sock_sendmsg(s->sock, m);
-}
-
-LK_API s64 lk_send(u64 handle, const void *buf, size_t len, int flags, const void *addr, int alen)
-{
-	struct lk_iov iov = { buf, len };
-	struct sockaddr_storage ss;
-	struct msghdr m = { };
-	LK_SOCK_CALL(err, s, handle);
-
+	err = kernel_accept(s->sock, &sock, O_NONBLOCK);
+	if (err)
+		return err;
 	if (addr) {
-		err = lk_copy_addr(&ss, addr, alen);
-		if (err)
-			return err;
-		m.msg_name = &ss;
-		m.msg_namelen = alen;
+		/* 2: also if the peer has reset the connection since */
+		err = sock->ops->getname(sock, addr, 2);
+		if (err < 0) {
+			sock_release(sock);
+			return -ECONNABORTED;
+		}
+		*alen = err;
 	}
-	return lk_sendmsg(s, &m, &iov, 1, flags);
-}
-
-LK_API s64 lk_sendv(u64 handle, const struct lk_iov *iov, int n, int flags)
-{
-	struct msghdr m = { };
-	LK_SOCK_CALL(err, s, handle);
-
-	return n < 0 ? -EINVAL : lk_sendmsg(s, &m, iov, n, flags);
-}
-
-static s64 lk_recvmsg(struct lk_sock *s, struct msghdr *m, const struct lk_iov *iov, int n,
-		      int flags)
-{
-	size_t len = 0;
-	int i;
-
-	for (i = 0; i < n; i++)
-		len += iov[i].len;
-	iov_iter_kvec(&m->msg_iter, ITER_DEST, (const struct kvec *)iov, n,
-		      min_t(size_t, len, MAX_RW_COUNT));
-	return sock_recvmsg(s->sock, m, flags | MSG_DONTWAIT);
-}
-
-LK_API s64 lk_recv(u64 handle, void *buf, size_t len, int flags, void *addr, int *alen)
-{
-	struct lk_iov iov = { buf, len };
-	struct sockaddr_storage ss;
-	struct msghdr m = { };
-	s64 r;
-	LK_SOCK_CALL(err, s, handle);
-
-	if (addr)
-		m.msg_name = &ss;
-	r = lk_recvmsg(s, &m, &iov, 1, flags);
-	if (r >= 0 && addr) {
-		memcpy(addr, &ss, min(*alen, m.msg_namelen));
-		*alen = m.msg_namelen;
-	}
-	return r;
-}
-
-LK_API s64 lk_recvv(u64 handle, const struct lk_iov *iov, int n, int flags)
-{
-	struct msghdr m = { };
-	LK_SOCK_CALL(err, s, handle);
-
-	return n < 0 ? -EINVAL : lk_recvmsg(s, &m, iov, n, flags);
+	return lk_wrap(sock, s->user, cookie);
 }
 
 LK_API int lk_sock_shutdown(u64 handle, int how)
@@ -313,7 +253,7 @@ LK_API s64 lk_pollmask(u64 handle)
 {
 	LK_SOCK_CALL(err, s, handle);
 
-	return (__force u32)READ_ONCE(s->sock->ops)->poll(&lk_file, s->sock, NULL);
+	return (__force u32)READ_ONCE(s->sock->ops)->poll(s->sock->file, s->sock, NULL);
 }
 
 LK_API int lk_events(struct lk_event *ev, int max)

@@ -27,7 +27,7 @@ typedef uint8_t u8;
 #define LK_API
 #endif
 
-#define LK_API_VERSION 2
+#define LK_API_VERSION 3
 
 /* LK_API_VERSION of the library. */
 LK_API u32 lk_api_version(void);
@@ -129,19 +129,48 @@ LK_API s64 lk_read_file(const char *path, void *buf, size_t len);
 LK_API s64 lk_write_file(const char *path, const void *buf, size_t len);
 
 /*
- * Sockets are non-blocking. FLAGS are MSG_* (DONTWAIT and NOSIGNAL are implied), addresses are
- * struct sockaddr_*, options as in setsockopt(2). lk_socket() and lk_accept() return a handle.
+ * Sockets are non-blocking. FLAGS are MSG_* (DONTWAIT and NOSIGNAL are implied, ZEROCOPY is
+ * ignored), addresses are struct sockaddr_* of any family, options as in setsockopt(2).
  */
-LK_API s64 lk_socket(int family, int type, int proto, u64 cookie);
+
+/*
+ * This socket, and those accepted from it, are an ordinary user's (uid and gid 65534, no
+ * capabilities): its calls are refused what such a user's are, with EPERM, EACCES. Netlink requests
+ * that would change something are.
+ */
+#define LK_SOCK_USER	1
+/* LK_SOCK is LK_SOCK_USER or 0. Returns a handle. */
+LK_API s64 lk_socket(int family, int type, int proto, int lk_sock, u64 cookie);
 LK_API int lk_bind(u64 s, const void *addr, int len);
 LK_API int lk_listen(u64 s, int backlog);
 LK_API int lk_connect(u64 s, const void *addr, int len);
-LK_API s64 lk_accept(u64 s, u64 cookie);
-LK_API s64 lk_send(u64 s, const void *buf, size_t len, int flags, const void *addr, int alen);
-LK_API s64 lk_sendv(u64 s, const struct lk_iov *iov, int n, int flags);
-/* *ALEN: room at ADDR in, length of the address out. */
-LK_API s64 lk_recv(u64 s, void *buf, size_t len, int flags, void *addr, int *alen);
-LK_API s64 lk_recvv(u64 s, const struct lk_iov *iov, int n, int flags);
+/* Returns a handle. ADDR, for the peer's address, is NULL or has room for 128 bytes. */
+LK_API s64 lk_accept(u64 s, u64 cookie, void *addr, int *alen);
+
+LK_API s64 lk_send(u64 s, const void *buf, size_t len, int flags);
+LK_API s64 lk_recv(u64 s, void *buf, size_t len, int flags);
+
+/* A message as in sendmsg(2) and recvmsg(2), with lengths of 0 for what is not there. */
+struct lk_msg {
+	void *name;
+	void *control;		/* struct cmsghdr, as many as there are */
+	const struct lk_iov *iov;
+	u32 n;			/* of IOV, at most 1024 */
+	u32 name_len;
+	u32 control_len;
+	u32 flags;		/* out, lk_recvmsg(): MSG_TRUNC, MSG_CTRUNC, MSG_ERRQUEUE... */
+};
+/*
+ * Control messages are those of SOL_SOCKET, SOL_IP, SOL_IPV6 and SOL_UDP that hold plain data.
+ * -EINVAL for any other: SCM_RIGHTS, and what is not known.
+ */
+LK_API s64 lk_sendmsg(u64 s, const struct lk_msg *msg, int flags);
+/*
+ * Lengths: room in, what there is out: NAME_LEN may be more than the room was, as may what this
+ * returns for MSG_TRUNC among FLAGS. Unchanged after an error.
+ */
+LK_API s64 lk_recvmsg(u64 s, struct lk_msg *msg, int flags);
+
 LK_API int lk_sock_shutdown(u64 s, int how);
 /* Never waits: SO_LINGER with a time-out closes in the background, with 0 it aborts. */
 LK_API int lk_close(u64 s);
@@ -151,6 +180,14 @@ LK_API int lk_setsockopt(u64 s, int level, int name, const void *val, int len);
 LK_API int lk_getsockopt(u64 s, int level, int name, void *val, int *len);
 /* ADDR has room for 128 bytes. Returns the address's length. */
 LK_API int lk_getname(u64 s, void *addr, int peer);
+/*
+ * As ioctl(2), for SIOCGIF* (but not CONF), SIOCINQ, SIOCOUTQ, SIOCOUTQNSD, SIOCATMARK, SIOCGSTAMP*;
+ * LEN is at least the size of their argument, else -EINVAL. -EPERM for a request that would change
+ * something, -ENOTTY for any other.
+ */
+LK_API int lk_ioctl(u64 s, u32 request, void *arg, u32 len);
+/* SIOCGIFCONF: as many struct ifreq as fit. Returns their bytes, or the bytes of all for BUF NULL. */
+LK_API int lk_ifconf(u64 s, void *buf, int len);
 /* EPOLL* bits now; arms the write edge. */
 LK_API s64 lk_pollmask(u64 s);
 
