@@ -139,6 +139,15 @@ fn the_proc_of_another_pid_namespace_is_refused() {
 }
 
 #[test]
+fn the_supervisor_may_open_what_the_hard_limit_allows_and_the_command_keeps_its_own() {
+    let script = "ulimit -Sn 100; ulimit -Hn 200; exec \"$0\" --net=none -- sh -c \"$1\"";
+    let limits = "ulimit -Sn; ulimit -Hn; grep 'open files' /proc/$PPID/limits";
+    let run = said(Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_netshunt"), limits]));
+    let words: Vec<&str> = run.out.split_whitespace().collect();
+    assert_eq!(words, ["100", "200", "Max", "open", "files", "200", "200", "files"], "{run:?}");
+}
+
+#[test]
 fn a_limit_of_file_sizes_is_an_error_and_not_our_death() {
     let script = "ulimit -f 0; exec \"$0\" --net=none -- true";
     let run = said(Command::new("sh").args(["-c", script, env!("CARGO_BIN_EXE_netshunt")]));

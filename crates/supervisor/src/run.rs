@@ -9,7 +9,7 @@ use netshunt_backend::{Backend, Network};
 use netshunt_notify::{Features, Handler, Listener, Watch};
 use netshunt_policy::Policy;
 use nix::unistd::Pid;
-use rustix::process::{WaitOptions, wait};
+use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
@@ -27,8 +27,8 @@ use crate::{Error, descendants, guest, host, inherited, sys};
 /// Runs the command to its end. Call it inside a tokio runtime with I/O and time enabled.
 ///
 /// The calling process becomes a child subreaper (prctl(2)) and unreadable to its user's other
-/// processes, and every child of it is reaped: a front end should have no others. Signals that
-/// end programs are passed on to the command.
+/// processes, and every child of it is reaped: a front end should have no others. It may hold as many
+/// descriptors as its hard limit says. Signals that end programs are passed on to the command.
 ///
 /// # Errors
 /// Whatever keeps the command from running as configured; nothing is left behind then.
@@ -44,6 +44,15 @@ pub async fn run(mut config: Config) -> Result<Outcome, Error> {
     let end = command_ends(command, signals, job).await.map_err(Error::system("wait for the command"))?;
     debug!(?end, "{COMMAND_ENDED}");
     service.finish(end).await
+}
+
+/// We hold up to two descriptors for each of the guest's sockets. The soft limit, usually 1024, is for
+/// programs that use select(2), and for the guest to raise: what it may have open, we must be able to serve.
+fn take_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        warn!(%error, "the limit of open files stays as it is");
+    }
 }
 
 /// `--strict` wants every layer.
@@ -130,7 +139,8 @@ impl Prepared {
                 reported: Mutex::default(),
                 waiting: Arc::default(),
             });
-            // After the fork, so that the command inherits what is ignored, and before it runs.
+            // After the fork, so that the command inherits its limit and what is ignored, and before it runs.
+            take_descriptors();
             let signals = Incoming::passed().map_err(Error::system("catch signals"))?;
             Ok((Service::start(listener, calls, wait)?, signals))
         })
