@@ -102,6 +102,10 @@ static void signals(void)
 /* Landlock does not see prlimit(2): the supervisor may be starved. Nothing opens by that. */
 static void starve(void)
 {
+	EACH_TARGET(p) {
+		struct rlimit64 now;
+		got("prlimit", syscall(SYS_prlimit64, p, RLIMIT_NOFILE, NULL, &now) == 0);
+	}
 	static const int each[] = { RLIMIT_NOFILE, RLIMIT_AS, RLIMIT_STACK, RLIMIT_NPROC, RLIMIT_MEMLOCK };
 	for (unsigned i = 0; i < sizeof each / sizeof *each; i++) {
 		struct rlimit64 none = { 0, 0 }, before;

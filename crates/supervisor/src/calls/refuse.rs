@@ -56,10 +56,12 @@ impl Calls {
         self.fail(notification, what, errno);
     }
 
-    /// Limits of other processes, by their ids in a register: continued, but for the supervisor's.
+    /// Limits of other processes, by their ids in a register: continued, but for the supervisor's and its
+    /// parent's, which may be a front end that lives and dies with it.
     fn prlimit(&self, notification: Notification) {
-        let target = format!("/proc/self/task/{}", notification.int_arg(0));
-        if std::path::Path::new(&target).exists() {
+        let target = notification.int_arg(0);
+        let ours = std::path::Path::new(&format!("/proc/self/task/{target}")).exists();
+        if ours || target == nix::unistd::getppid().as_raw() {
             return self.fail(notification, "prlimit on the supervisor", libc::EPERM);
         }
         notification.proceed();
