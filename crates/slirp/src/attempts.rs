@@ -23,6 +23,7 @@ const PROTOCOL_V6: usize = ETHERNET + 6;
 const HEADER_V6: usize = 40;
 const FLAGS: usize = 13;
 const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
 const FLAG_BITS: u8 = 0x17;
 
 const TCP: u8 = 6;
@@ -34,6 +35,8 @@ pub(crate) struct Attempts {
     open: HashMap<RawFd, Attempt>,
     /// The SYN that libslirp is being given: the socket it opens meanwhile is for that.
     asking: Option<Vec<u8>>,
+    /// The SYNs of those that were up when last looked at, and that libslirp has not answered yet.
+    up: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -97,7 +100,10 @@ impl Attempts {
             Some(Attempt::Over) | None => return Show::Everything,
         };
         match errno {
-            0 => return Show::Everything,
+            0 => {
+                self.up.push(syn);
+                return Show::Everything;
+            }
             libc::ECONNREFUSED => {}
             libc::ECONNRESET => reset(&syn).iter().flatten().for_each(|frame| tell(frame)),
             // The stack's own patience ends by itself, and what that means is its to say.
@@ -108,6 +114,27 @@ impl Attempts {
             _ => unreachable(&syn, errno).iter().for_each(|frame| tell(frame)),
         }
         Show::Writable
+    }
+
+    /// What the stack is to hear instead of this frame of libslirp's, if that refuses what was up: a
+    /// connection may be reset after it was looked at, and before libslirp does.
+    pub(crate) fn instead_of(&mut self, frame: &[u8]) -> Option<[Vec<u8>; 2]> {
+        // Every frame passes by.
+        if self.up.is_empty() {
+            return None;
+        }
+        let flags = flags(frame)?;
+        let answer = Ends::of(frame)?;
+        let answered = |syn: &Vec<u8>| {
+            Ends::of(syn).is_some_and(|asked| (asked.from, asked.to) == (answer.to, answer.from))
+        };
+        let syn = self.up.swap_remove(self.up.iter().position(answered)?);
+        if flags & RST != 0 { reset(&syn) } else { None }
+    }
+
+    /// libslirp has looked at all its sockets: whatever it had to answer is answered.
+    pub(crate) fn turned(&mut self) {
+        self.up.clear();
     }
 
     /// The host's socket that is being connected for this pair, which the stack has given up.
@@ -122,16 +149,21 @@ impl Attempts {
     }
 }
 
-/// Whether a frame asks for a TCP connection. Looks at nothing else: every frame passes by.
+/// Whether a frame asks for a TCP connection.
 fn is_syn(frame: &[u8]) -> bool {
-    let tcp = match frame.get(12..ETHERNET) {
-        Some([0x08, 0x00]) if frame.get(PROTOCOL_V4) == Some(&TCP) => {
+    flags(frame) == Some(SYN)
+}
+
+/// The flags of a TCP segment. Looks at nothing else: every frame passes by.
+fn flags(frame: &[u8]) -> Option<u8> {
+    let tcp = match frame.get(12..ETHERNET)? {
+        [0x08, 0x00] if frame.get(PROTOCOL_V4) == Some(&TCP) => {
             ETHERNET + usize::from(frame[ETHERNET] & 0xf) * 4
         }
-        Some([0x86, 0xdd]) if frame.get(PROTOCOL_V6) == Some(&TCP) => ETHERNET + HEADER_V6,
-        _ => return false,
+        [0x86, 0xdd] if frame.get(PROTOCOL_V6) == Some(&TCP) => ETHERNET + HEADER_V6,
+        _ => return None,
     };
-    frame.get(tcp + FLAGS).is_some_and(|flags| flags & FLAG_BITS == SYN)
+    frame.get(tcp + FLAGS).map(|flags| flags & FLAG_BITS)
 }
 
 /// What an answer to a SYN needs of it.
@@ -295,6 +327,34 @@ mod tests {
         let (first, second) = (header(&told[0]), header(&told[1]));
         assert!(first.syn && first.ack && first.acknowledgment_number == 1001);
         assert!(second.rst && second.sequence_number == first.sequence_number.wrapping_add(1));
+    }
+
+    #[test]
+    fn a_reset_between_our_look_and_libslirps_is_no_refusal() {
+        let answer = |flags: u8| {
+            let ends = Ends::of(&syn(false)).unwrap();
+            let segment = ends.answer().tcp(ends.to.port(), ends.from.port(), 0, 0).ack(1001);
+            let segment = if flags == RST { segment.rst() } else { segment.syn() };
+            let mut frame = Vec::new();
+            segment.write(&mut frame, &[]).unwrap();
+            frame
+        };
+        let mut attempts = under_way(false);
+        assert_eq!(end(&mut attempts, 0), (Show::Everything, vec![]));
+        assert_eq!(attempts.instead_of(&syn(true)), None, "another's frame");
+        assert_eq!(attempts.instead_of(&answer(RST)), reset(&syn(false)));
+        assert_eq!(attempts.instead_of(&answer(RST)), None, "told once");
+
+        // What is accepted may be reset afterwards like any other.
+        let mut accepted = under_way(false);
+        end(&mut accepted, 0);
+        assert_eq!(accepted.instead_of(&answer(SYN)), None);
+        assert_eq!(accepted.instead_of(&answer(RST)), None);
+
+        let mut turned = under_way(false);
+        end(&mut turned, 0);
+        turned.turned();
+        assert_eq!(turned.instead_of(&answer(RST)), None);
     }
 
     #[test]

@@ -143,6 +143,7 @@ impl Link for SlirpLink {
             let index = usize::try_from(index).ok();
             index.and_then(|index| shown.get(index).copied()).unwrap_or(0)
         });
+        self.instance.host().attempts.borrow_mut().turned();
         Ok(Turned::Alive)
     }
 
@@ -195,6 +196,12 @@ impl Inbox {
         self.now.set(elapsed.max(self.now.get()));
     }
 
+    fn queue(&self, frame: &[u8]) {
+        if !self.frames.borrow_mut().push(frame) {
+            self.dropped.set(self.dropped.get() + 1);
+        }
+    }
+
     /// What libslirp sees of polled descriptors: of a connection that has failed, not everything.
     fn show(&self, fds: &[PollFd]) -> Vec<c_int> {
         fds.iter().map(|entry| self.show_one(entry)).collect()
@@ -210,7 +217,7 @@ impl Inbox {
         if errno != 0 {
             trace!(errno, "a connection fails on the host");
         }
-        match self.attempts.borrow_mut().ended(entry.fd, errno, &mut |frame| self.frame(frame)) {
+        match self.attempts.borrow_mut().ended(entry.fd, errno, &mut |frame| self.queue(frame)) {
             Show::Everything => everything,
             Show::Nothing => 0,
             Show::Writable => sys::POLL_OUT,
@@ -220,8 +227,9 @@ impl Inbox {
 
 impl Host for Inbox {
     fn frame(&self, frame: &[u8]) {
-        if !self.frames.borrow_mut().push(frame) {
-            self.dropped.set(self.dropped.get() + 1);
+        match self.attempts.borrow_mut().instead_of(frame) {
+            Some(frames) => frames.iter().for_each(|frame| self.queue(frame)),
+            None => self.queue(frame),
         }
     }
 
