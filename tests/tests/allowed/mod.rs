@@ -59,8 +59,6 @@ const NO_NAME: &str = "A failed attempt has no address any more: nothing is sent
 const HALF_WAY: &str = "A refusal takes two calls on the guest's socket, 15 us apart: a thread that polls on another \
                         processor sees the first alone once in 500 times. The event that it failed, SO_ERROR and \
                         what follows are the same. (shutdown(2) twice is no better, and makes reads say ECONNRESET.)";
-const RESET_HALF_WAY: &str = "The kernel sets the error of a reset first and the end of the connection a moment later \
-                              (tcp_reset()): a poll on another processor may fall between the two, natively too";
 const QUEUEING: &str = "The guest's own socket queues nothing on a network: its priority is without effect";
 
 pub(crate) const ALLOWED: &[Allowed] = &[
@@ -74,7 +72,6 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     now_and_then(FAILING, "events again", "IN OUT RDHUP ERR HUP", "none", HALF_WAY),
     now_and_then(FAILING, "select: events again", "IN OUT", "none", HALF_WAY),
     now_and_then(FAILING, "epoll-edge: events again", "none", "IN OUT RDHUP ERR HUP", HALF_WAY),
-    now_and_then(&["reset"], "events of the reset", "ERR HUP", "ERR", RESET_HALF_WAY),
     over(PASST, now_and_then(&["abrupt"], "", "*", "ECONNREFUSED", TOO_SOON)),
     over(PASST, on_stack(NO_WAY, "", "E*", "ECONNREFUSED", ALL_REFUSED)),
     now_and_then(NO_WAY, "SO_ERROR", "E*", "0", NO_SECOND),
