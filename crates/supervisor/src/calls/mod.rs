@@ -3,6 +3,7 @@
 
 mod connect;
 mod inet;
+mod ioctl;
 mod names;
 mod options;
 mod refuse;
@@ -15,12 +16,13 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use netshunt_backend::Backend;
-use netshunt_notify::{Features, GuestThread, Handler, Notification};
+use netshunt_notify::{Features, GuestThread, Handler, Notification, TargetAddr};
 use netshunt_policy::Policy;
 use tracing::trace;
 
 use crate::FlowSink;
 use crate::park::Lot;
+use crate::pending::answer;
 use crate::points::NOTIFICATION;
 use crate::routes::Routes;
 use crate::sockets::{Cookie, Sockets};
@@ -56,6 +58,7 @@ pub(crate) struct Calls {
     pub(crate) waiting: Arc<AtomicUsize>,
 }
 
+pub(crate) use ioctl::Asked;
 pub(crate) use send::Sends;
 pub(crate) use unix::Gate;
 
@@ -144,6 +147,7 @@ impl Calls {
             libc::SYS_getpeername => self.peer_name(notification),
             libc::SYS_getsockname => self.local_name(notification),
             libc::SYS_getsockopt => self.get_option(notification),
+            libc::SYS_ioctl => self.ioctl(notification),
             libc::SYS_listen => self.listen(notification),
             libc::SYS_sendmmsg | libc::SYS_sendmsg | libc::SYS_sendto => self.send(notification),
             libc::SYS_setsockopt => self.set_option(notification),
@@ -153,6 +157,13 @@ impl Calls {
             _ => self.refuse(notification),
         }
     }
+}
+
+/// Writes the answer of a call to where the guest wants it.
+fn write_all(notification: Notification, pieces: Result<Vec<(TargetAddr, Vec<u8>)>, i32>) {
+    let write = |(at, bytes): (TargetAddr, Vec<u8>)| notification.write(at, &bytes).map_err(|_| libc::EFAULT);
+    let written = pieces.and_then(|pieces| pieces.into_iter().try_for_each(write));
+    answer(notification, written);
 }
 
 impl Handler for Calls {
@@ -167,6 +178,7 @@ impl Handler for Calls {
         let Some(stack) = &self.stack else { return };
         while let Some(reply) = stack.next_reply() {
             match reply {
+                Reply::Write { notification, pieces } => write_all(notification, pieces),
                 Reply::LocalName { question, result } => names::reply(question, result),
                 Reply::Read { question, result } => options::reply(question, result),
             }

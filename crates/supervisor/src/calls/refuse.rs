@@ -14,7 +14,6 @@ impl Calls {
     /// Everything that has no handler of its own.
     pub(super) fn refuse(&self, notification: Notification) {
         match notification.call() {
-            libc::SYS_ioctl => self.ioctl(notification),
             // The supervisor must be able to read its guests; that they believe themselves
             // unreadable is the lesser evil.
             libc::SYS_prctl => notification.succeed(0),
@@ -65,18 +64,6 @@ impl Calls {
             return self.fail(notification, "prlimit on the supervisor", libc::EPERM);
         }
         notification.proceed();
-    }
-
-    fn ioctl(&self, notification: Notification) {
-        const SIOCATMARK: u32 = 0x8905;
-        const SIOCGSTAMP: u32 = 0x8906;
-        const SIOCGSTAMPNS: u32 = 0x8907;
-        const SIOCOUTQNSD: u32 = 0x894b;
-        match notification.int_arg(1) as u32 {
-            // About the socket's own queues; no address is involved.
-            SIOCATMARK | SIOCGSTAMP | SIOCGSTAMPNS | SIOCOUTQNSD => notification.proceed(),
-            _ => self.fail(notification, "interface and route ioctls", libc::ENOTTY),
-        }
     }
 
     fn fail(&self, notification: Notification, what: &str, errno: RawFd) {

@@ -5,6 +5,7 @@
 //! here; the others come back as [`Reply`] and are written by the thread that serves guests, which
 //! may be lost in guest memory when this one may not.
 
+mod interfaces;
 mod looks;
 mod relay;
 mod thread;
@@ -20,9 +21,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use netshunt_backend::Link;
-use netshunt_notify::{Features, Notification, Waker};
+use netshunt_notify::{Features, Notification, TargetAddr, Waker};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::runtime::Handle;
+
+pub(crate) use interfaces::Interfaces;
 
 use crate::Error;
 use crate::flows::Open;
@@ -39,6 +42,8 @@ pub(crate) enum Command {
     Connect(Box<Connect>),
     /// Give up a connection: the guest dissolved it.
     Drop { cookie: Cookie },
+    /// Say something of the interfaces.
+    Interfaces(Box<Interfaces>),
     /// Read a socket's own address.
     LocalName { cookie: Cookie, question: Question },
     /// Read an option.
@@ -80,8 +85,19 @@ pub(crate) struct Question {
 /// The answer to a [`Question`].
 #[derive(Debug)]
 pub(crate) enum Reply {
-    LocalName { question: Question, result: Result<SocketAddr, i32> },
-    Read { question: Question, result: Result<Vec<u8>, i32> },
+    LocalName {
+        question: Question,
+        result: Result<SocketAddr, i32>,
+    },
+    Read {
+        question: Question,
+        result: Result<Vec<u8>, i32>,
+    },
+    /// What is to be written, and where.
+    Write {
+        notification: Notification,
+        pieces: Result<Vec<(TargetAddr, Vec<u8>)>, i32>,
+    },
 }
 
 /// Frames and bytes over the link. Written by the stack thread, read by anyone.

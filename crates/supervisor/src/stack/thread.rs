@@ -391,6 +391,7 @@ impl Machine {
         match command {
             Command::Connect(request) => self.connect(request),
             Command::Drop { cookie } => self.drop_connection(cookie),
+            Command::Interfaces(asked) => self.shared.reply(asked.answer(&self.kernel)),
             Command::LocalName { cookie, question } => self.local_name(cookie, question),
             Command::Read { cookie, level, name, size, question } => {
                 self.read(cookie, level, name, size, question);

@@ -1,0 +1,200 @@
+//! ioctl(2) with a socket's requests. Interfaces are the stack's, whatever socket they are asked by
+//! (netdevice(7)); nothing can be set.
+
+use netshunt_notify::{Notification, TargetAddr};
+
+use super::{Calls, Kind};
+use crate::stack::{Command, Interfaces};
+use crate::sys;
+
+/// `struct ifreq`, and where its union begins; `struct ifconf`, and where its pointer is
+/// (include/uapi/linux/if.h).
+pub(crate) const IFREQ: usize = 40;
+const IFCONF: usize = 16;
+const IFCONF_BUFFER: usize = 8;
+
+/// What becomes of a request (include/uapi/asm-generic/sockios.h, include/uapi/linux/sockios.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asks {
+    /// About the socket's own queues and signals: native. The request is in a register.
+    Socket,
+    Interface,
+    InterfaceList,
+    /// Would change interfaces or routes.
+    Sets,
+    Unknown,
+}
+
+fn asks(request: u32) -> Asks {
+    match request {
+        // The owner of SIGIO; SIOCATMARK; time stamps; SIOCOUTQNSD.
+        0x8901..=0x8907 | 0x894b => Asks::Socket,
+        0x8912 => Asks::InterfaceList,
+        // SIOCGIF…: NAME, FLAGS, ADDR, DSTADDR, BRDADDR, NETMASK, METRIC, HWADDR, INDEX, TXQLEN, MAP, MTU.
+        0x8910 | 0x8913 | 0x8915 | 0x8917 | 0x8919 | 0x891b | 0x891d | 0x8927 | 0x8933 | 0x8942 | 0x8970
+        | 0x8921 => Asks::Interface,
+        // SIOCADDRT, SIOCDELRT, and what else sets something.
+        0x890b
+        | 0x890c
+        | 0x8911
+        | 0x8914
+        | 0x8916
+        | 0x8918
+        | 0x891a
+        | 0x891c
+        | 0x891e
+        | 0x8922..=0x8924
+        | 0x8926
+        | 0x8930
+        | 0x8931
+        | 0x8932
+        | 0x8936
+        | 0x8937
+        | 0x8943
+        | 0x8971 => Asks::Sets,
+        _ => Asks::Unknown,
+    }
+}
+
+impl Calls {
+    pub(super) fn ioctl(&self, notification: Notification) {
+        let asked = asks(notification.int_arg(1) as u32);
+        if asked == Asks::Socket {
+            return notification.proceed();
+        }
+        let subject = match self.subject(&notification) {
+            Ok(subject) => subject,
+            // No socket: ENOTTY is what files say to these.
+            Err(libc::ENOTSOCK) => return notification.fail(libc::ENOTTY),
+            Err(errno) => return notification.fail(errno),
+        };
+        // The network of a namespace that the guest made is its own affair. Whatever descriptor a racing
+        // thread puts there instead, the request stays; and setting takes a capability that no guest has.
+        if subject.kind == Kind::Foreign {
+            return notification.proceed();
+        }
+        let at = notification.addr_arg(2);
+        let domain = sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_DOMAIN);
+        let inet = domain.is_ok_and(|domain| domain == libc::AF_INET);
+        let question = match (asked, &self.stack) {
+            (Asks::Interface, Some(_)) => read_request(&notification, at),
+            (Asks::InterfaceList, Some(_)) => read_list(&notification, at),
+            (Asks::Sets, _) => Err(libc::EPERM),
+            _ => {
+                self.report("interface and route ioctls", &notification);
+                Err(libc::ENOTTY)
+            }
+        };
+        match (question, &self.stack) {
+            (Ok(asked), Some(stack)) => {
+                stack.ask(Command::Interfaces(Box::new(Interfaces { notification, inet, asked })));
+            }
+            (Ok(_), None) => notification.fail(libc::ENOTTY),
+            (Err(errno), _) => notification.fail(errno),
+        }
+    }
+}
+
+/// What a guest asks of the stack's interfaces, and where it wants the answer.
+#[derive(Debug)]
+pub(crate) enum Asked {
+    /// One: a request and its `struct ifreq`.
+    One { request: u32, argument: [u8; IFREQ], at: TargetAddr },
+    /// All of them: the `struct ifconf` is `at`, its buffer of `room` bytes elsewhere.
+    All { at: TargetAddr, buffer: TargetAddr, room: usize },
+}
+
+fn read_request(notification: &Notification, at: TargetAddr) -> Result<Asked, i32> {
+    let mut argument = [0; IFREQ];
+    notification.read(at, &mut argument).map_err(|_| libc::EFAULT)?;
+    Ok(Asked::One { request: notification.int_arg(1) as u32, argument, at })
+}
+
+fn read_list(notification: &Notification, at: TargetAddr) -> Result<Asked, i32> {
+    let mut list = [0; IFCONF];
+    notification.read(at, &mut list).map_err(|_| libc::EFAULT)?;
+    let [a, b, c, d, ..] = list;
+    let room = usize::try_from(i32::from_ne_bytes([a, b, c, d])).map_err(|_| libc::EINVAL)?;
+    let mut buffer = [0; 8];
+    buffer.copy_from_slice(&list[IFCONF_BUFFER..]);
+    Ok(Asked::All { at, buffer: TargetAddr(u64::from_ne_bytes(buffer)), room })
+}
+
+impl Asked {
+    /// What is to be written, and where: a request's argument as it is now, or the list cut to whole
+    /// records as dev_ifconf() in net/core/dev_ioctl.c does.
+    pub(crate) fn answer(&self, bytes: &[u8]) -> Vec<(TargetAddr, Vec<u8>)> {
+        match *self {
+            Asked::One { at, .. } => vec![(at, bytes.to_vec())],
+            Asked::All { at, buffer, room } => {
+                let length = |n: usize| (at, (n as i32).to_ne_bytes().to_vec());
+                if buffer.is_null() {
+                    return vec![length(bytes.len())];
+                }
+                let records = &bytes[..bytes.len().min(room / IFREQ * IFREQ)];
+                vec![(buffer, records.to_vec()), length(records.len())]
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_cut_to_whole_records() {
+        let (at, buffer) = (TargetAddr(1000), TargetAddr(2000));
+        let two = [7; 2 * IFREQ];
+        for (room, kept) in [(0, 0), (39, 0), (40, 40), (79, 40), (80, 80), (4000, 80)] {
+            let length = (at, i32::to_ne_bytes(kept as i32).to_vec());
+            let wanted = vec![(buffer, two[..kept].to_vec()), length];
+            assert_eq!(Asked::All { at, buffer, room }.answer(&two), wanted, "{room}");
+        }
+        let asked = Asked::All { at, buffer: TargetAddr(0), room: 0 };
+        assert_eq!(asked.answer(&two), [(at, 80_i32.to_ne_bytes().to_vec())]);
+    }
+
+    #[test]
+    fn every_request_of_the_c_library_has_its_meaning() {
+        assert_eq!(asks(libc::SIOCGIFCONF as u32), Asks::InterfaceList);
+        let interface = [
+            libc::SIOCGIFNAME,
+            libc::SIOCGIFFLAGS,
+            libc::SIOCGIFADDR,
+            libc::SIOCGIFDSTADDR,
+            libc::SIOCGIFBRDADDR,
+            libc::SIOCGIFNETMASK,
+            libc::SIOCGIFMETRIC,
+            libc::SIOCGIFHWADDR,
+            libc::SIOCGIFINDEX,
+            libc::SIOCGIFTXQLEN,
+            libc::SIOCGIFMAP,
+            libc::SIOCGIFMTU,
+        ];
+        for request in interface {
+            assert_eq!(asks(request as u32), Asks::Interface, "{request:#x}");
+        }
+        let sets = [
+            libc::SIOCADDRT,
+            libc::SIOCDELRT,
+            libc::SIOCSIFFLAGS,
+            libc::SIOCSIFADDR,
+            libc::SIOCSIFDSTADDR,
+            libc::SIOCSIFBRDADDR,
+            libc::SIOCSIFNETMASK,
+            libc::SIOCSIFMETRIC,
+            libc::SIOCSIFMTU,
+            libc::SIOCSIFHWADDR,
+            libc::SIOCSIFSLAVE,
+            libc::SIOCADDMULTI,
+            libc::SIOCDELMULTI,
+            libc::SIOCSIFTXQLEN,
+            libc::SIOCSIFMAP,
+        ];
+        for request in sets {
+            assert_eq!(asks(request as u32), Asks::Sets, "{request:#x}");
+        }
+        assert_eq!(asks(libc::SIOCETHTOOL as u32), Asks::Unknown);
+    }
+}
