@@ -34,7 +34,7 @@ impl Auto {
         for registration in registry::automatic() {
             let built = (registration.build)(settings);
             // A mistake in the configuration is not a reason to take another link.
-            if let Err(error @ Error::Options { .. }) = built {
+            if let Err(error @ (Error::Options { .. } | Error::Publish { .. })) = built {
                 return Err(error);
             }
             links.push((registration.name, built));

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, Link};
+use crate::{Error, Link, Publish};
 
 /// What a backend is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,13 +38,15 @@ pub struct Settings {
     pub mtu: Option<u16>,
     /// Whether the link should offer IPv6.
     pub ipv6: bool,
+    /// Ports of the host that the link is to lead to the stack.
+    pub publish: Vec<Publish>,
     /// What the configuration says for single backends: their tables, by their names.
     pub backends: toml::Table,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { mtu: None, ipv6: true, backends: toml::Table::new() }
+        Settings { mtu: None, ipv6: true, publish: Vec::new(), backends: toml::Table::new() }
     }
 }
 
@@ -56,6 +58,22 @@ impl Settings {
     pub fn of<T: DeserializeOwned + Default>(&self, name: &'static str) -> Result<T, Error> {
         let Some(table) = self.backends.get(name) else { return Ok(T::default()) };
         table.clone().try_into().map_err(|source| Error::Options { name, source })
+    }
+
+    /// Finds out whether the ports to be published are to be had: for a link, before it opens.
+    ///
+    /// # Errors
+    /// [`Error::Publish`]: one is not, or the link does not carry its family.
+    pub fn check_published(&self) -> Result<(), Error> {
+        for publish in &self.publish {
+            let failed = |at: String, source| Error::Publish { publish: *publish, at, source };
+            if publish.address.is_some_and(|address| address.is_ipv6()) && !self.ipv6 {
+                let source = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
+                return Err(failed("IPv6 is off".to_owned(), source));
+            }
+            publish.check(self.ipv6).map_err(|(at, source)| failed(at.to_string(), source))?;
+        }
+        Ok(())
     }
 
     /// For the backend `name` that has no options of its own: what the configuration says for it is

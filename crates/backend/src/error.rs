@@ -1,8 +1,9 @@
 //! What can go wrong before the first frame.
 
 use std::error::Error as StdError;
+use std::io;
 
-use crate::Role;
+use crate::{Publish, Role};
 
 /// Errors of naming, composing and opening backends.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +67,16 @@ pub enum Error {
         name: &'static str,
         /// What is wrong, and what would be right.
         source: toml::de::Error,
+    },
+    /// A port of the host cannot be published.
+    #[error("cannot publish {publish} ({at}): end what has the port, or choose another")]
+    Publish {
+        /// What was to be published.
+        publish: Publish,
+        /// The address at fault.
+        at: String,
+        /// Of bind(2).
+        source: io::Error,
     },
     /// No such backend.
     #[error("--net={spec}: there is no backend `{name}`; this program has {registered}")]

@@ -23,6 +23,7 @@ mod backend;
 mod compose;
 mod error;
 mod link;
+mod publish;
 pub mod registry;
 
 pub use async_trait::async_trait;
@@ -31,4 +32,5 @@ pub use compose::Composition;
 pub use error::Error;
 pub use inventory;
 pub use link::{Link, Network, PollFd, Sent, Turned, V4, V6};
+pub use publish::{Protocol, Publish, PublishError};
 pub use registry::Registration;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use netshunt_backend::Publish;
 use netshunt_policy::Action;
 use serde::{Deserialize, Serialize};
 
@@ -69,6 +70,11 @@ struct Cli {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub(crate) net: NetArgs,
+
+    /// Let a port of this machine lead to one that the command listens on, over the link (may be
+    /// repeated); without ADDR, on all of this machine's addresses
+    #[arg(short, long, value_name = "[ADDR:]HOST[-HOST]:GUEST[-GUEST][/tcp|udp]")]
+    pub(crate) publish: Vec<Publish>,
 
     /// Which AF_UNIX sockets the command may connect to: all but known deputies (default), allow
     /// (all), deny (only its own), or only these paths

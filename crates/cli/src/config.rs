@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use figment::Figment;
 use figment::providers::{Env, Serialized};
-use netshunt_backend::{self as backend, registry};
+use netshunt_backend::{self as backend, Composition, Publish, registry};
 use netshunt_policy::{Action, Rule, UnixPolicy};
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
@@ -49,6 +49,9 @@ pub(crate) struct Settings {
     pub(crate) strict: bool,
     unix: Option<String>,
     pub(crate) wait: bool,
+    /// The options' and the file's.
+    #[serde(skip)]
+    publish: Vec<Publish>,
     /// The tables of single backends, from the file alone: past figment, which would merge and rename.
     #[serde(skip)]
     backends: toml::Table,
@@ -69,6 +72,7 @@ impl Default for Settings {
             strict: false,
             unix: None,
             wait: false,
+            publish: Vec::new(),
             backends: toml::Table::new(),
         }
     }
@@ -93,6 +97,8 @@ pub(crate) struct Layer {
     mtu: Option<u16>,
     #[serde(skip_serializing_if = "Option::is_none")]
     net: Option<String>,
+    #[serde(skip_serializing)]
+    publish: Vec<Spanned<String>>,
     /// "deny 10.0.0.0/8": one list, because the order counts.
     #[serde(skip_serializing)]
     rules: Vec<Spanned<String>>,
@@ -128,6 +134,8 @@ impl Plan {
     /// For `netshunt run`.
     pub(crate) fn of_run(args: &RunArgs) -> anyhow::Result<Plan> {
         let mut plan = Plan::read(&args.net, Layer::from(args))?;
+        plan.settings.publish.extend_from_slice(&args.publish);
+        plan.settings.check_publish()?;
         // Past figment, which carries text only: a path need not be UTF-8.
         plan.settings.flow_log = args.flow_log.clone().or(plan.settings.flow_log);
         plan.settings.stats = args.stats.clone().or(plan.settings.stats);
@@ -148,6 +156,7 @@ impl Plan {
         rules.extend(file.rules);
         let mut settings = merge(file.layer, options)?;
         settings.backends = file.backends;
+        settings.publish = file.publish;
         let unix = unix(&settings)?;
         Ok(Plan { settings, rules, unix })
     }
@@ -159,8 +168,20 @@ impl Settings {
         let mut settings = backend::Settings::default();
         settings.mtu = self.mtu;
         settings.ipv6 = self.ipv6 == Switch::On;
+        settings.publish.clone_from(&self.publish);
         settings.backends.clone_from(&self.backends);
         settings
+    }
+
+    /// Only a link can lead to what the command listens on.
+    fn check_publish(&self) -> anyhow::Result<()> {
+        let link = Composition::parse(&self.net)?.link;
+        match self.publish.first() {
+            Some(publish) if link.is_none() => {
+                bail!("--publish={publish} needs a link, and --net={} has none: add slirp or passt", self.net)
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -205,6 +226,7 @@ fn unix(settings: &Settings) -> anyhow::Result<UnixPolicy> {
 struct File {
     layer: Layer,
     rules: Vec<(Action, Rule)>,
+    publish: Vec<Publish>,
     backends: toml::Table,
 }
 
@@ -232,7 +254,11 @@ impl File {
         for rule in &layer.rules {
             rules.push(parse_rule(rule.get_ref()).with_context(|| at(Some(rule.span())))?);
         }
-        Ok(File { layer, rules, backends })
+        let mut publish = Vec::with_capacity(layer.publish.len());
+        for text in &layer.publish {
+            publish.push(text.get_ref().parse().with_context(|| at(Some(text.span())))?);
+        }
+        Ok(File { layer, rules, publish, backends })
     }
 }
 
@@ -310,10 +336,11 @@ fn excerpt(text: &str, span: Option<Range<usize>>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
     use std::io::Write;
 
     use super::*;
-    use crate::args::RuleArgs;
+    use crate::args::{Command, RuleArgs, parse};
 
     fn file(text: &str) -> tempfile::NamedTempFile {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -364,6 +391,27 @@ mod tests {
         );
         assert!(fault("rules = [\"deny 10.0.0.0/33\"]").starts_with("FILE:1: "));
         assert_eq!(fault("mtu = 100"), "mtu 100 is not in 1280..=65520");
+    }
+
+    #[test]
+    fn published_ports_add_up_and_need_a_link() {
+        let file = file("publish = [\"127.0.0.1:8080:80\"]");
+        let config = file.path().display();
+        let plan = |options: &str| {
+            let line = format!("netshunt --config={config} {options} -- true");
+            match parse(line.split(' ').map(OsString::from)).unwrap() {
+                Command::Run(args) => Plan::of_run(&args),
+                other => panic!("{other:?}"),
+            }
+        };
+        let settings = plan("--net=slirp -p 8443:443 --publish=[::1]:53:53/udp").unwrap().settings.backend();
+        let published: Vec<String> = settings.publish.iter().map(ToString::to_string).collect();
+        assert_eq!(published, ["127.0.0.1:8080:80/tcp", "8443:443/tcp", "[::1]:53:53/udp"]);
+        assert_eq!(
+            plan("--net=host-bypass").unwrap_err().to_string(),
+            "--publish=127.0.0.1:8080:80/tcp needs a link, and --net=host-bypass has none: add slirp or passt"
+        );
+        assert!(fault("net = \"none\"\npublish = [\"80\"]").starts_with("FILE:2: `80` is not [ADDR:]HOST"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use netshunt_backend::{Backend, Error, Link, Registration, Role, Settings, async_trait, inventory};
+use netshunt_backend::{Backend, Error, Link, Publish, Registration, Role, Settings, async_trait, inventory};
 use tracing::info;
 
 use crate::options::{Addresses, Mode, Options};
@@ -32,6 +32,7 @@ pub struct Passt {
     options: Options,
     mtu: u16,
     ipv6: bool,
+    publish: Vec<Publish>,
     /// How it was opened.
     mode: OnceLock<&'static str>,
 }
@@ -40,11 +41,13 @@ impl Passt {
     /// Checks the settings, and `[passt]` in them.
     ///
     /// # Errors
-    /// [`Error::Options`], or [`Error::Open`] with [`Mtu`](Reason::Mtu) as its source.
+    /// [`Error::Options`], [`Error::Publish`], or [`Error::Open`] with [`Mtu`](Reason::Mtu) as its source.
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let options: Options = settings.of(NAME)?;
         let mtu = plan::mtu(settings).map_err(|source| open_error(source, &options))?;
-        Ok(Passt { options, mtu, ipv6: settings.ipv6, mode: OnceLock::new() })
+        settings.check_published()?;
+        let publish = settings.publish.clone();
+        Ok(Passt { options, mtu, ipv6: settings.ipv6, publish, mode: OnceLock::new() })
     }
 
     /// The program that the configuration names, if any.
@@ -85,7 +88,7 @@ impl Passt {
             Addresses::Host => host::network(self.mtu, self.ipv6)?,
             Addresses::Own => plan::own(self.mtu, self.ipv6),
         };
-        let arguments = plan::arguments(&network, &probe)?;
+        let arguments = plan::arguments(&network, &self.publish, &probe)?;
         let recipe = Recipe {
             program: probe.program.clone(),
             arguments,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use netshunt_backend::{Network, Settings, V4, V6};
+use netshunt_backend::{Network, Protocol, Publish, Settings, V4, V6};
 
 use crate::Error;
 use crate::probe::Probe;
@@ -81,7 +81,7 @@ pub(crate) fn network(mtu: u16, v4: Option<V4>, v6: Option<V6>) -> Network {
 /// # Errors
 /// [`Error::TooOld`]: an option is unknown that keeps the host's loopback closed, or the stack's
 /// configuration ours.
-pub(crate) fn arguments(network: &Network, probe: &Probe) -> Result<Vec<String>, Error> {
+pub(crate) fn arguments(network: &Network, publish: &[Publish], probe: &Probe) -> Result<Vec<String>, Error> {
     if let Some(option) = NEEDED.into_iter().find(|option| !probe.offers(option)) {
         return Err(Error::TooOld { program: probe.program.clone(), option });
     }
@@ -90,7 +90,16 @@ pub(crate) fn arguments(network: &Network, probe: &Probe) -> Result<Vec<String>,
     if probe.offers("--one-off") {
         say(&["--one-off"]);
     }
-    say(&["--tcp-ports", "none", "--udp-ports", "none"]);
+    for (option, protocol) in [("--tcp-ports", Protocol::Tcp), ("--udp-ports", Protocol::Udp)] {
+        let mut any = false;
+        for publish in publish.iter().filter(|publish| publish.protocol == protocol) {
+            say(&[option, &ports(publish)]);
+            any = true;
+        }
+        if !any {
+            say(&[option, "none"]);
+        }
+    }
     // The stack is configured by us, and asks nobody.
     say(&["--no-dhcp", "--no-dhcpv6", "--no-ra"]);
     for option in MAPPED.into_iter().filter(|option| probe.offers(option)) {
@@ -110,6 +119,16 @@ pub(crate) fn arguments(network: &Network, probe: &Probe) -> Result<Vec<String>,
         say(&["--ipv4-only"]);
     }
     Ok(all)
+}
+
+/// As passt(1) wants it: `ADDR/FIRST-LAST:FIRST-LAST`.
+fn ports(publish: &Publish) -> String {
+    let address = publish.address.map(|address| format!("{address}/")).unwrap_or_default();
+    let range = |first: u16| match publish.more {
+        0 => first.to_string(),
+        more => format!("{first}-{}", first + more),
+    };
+    format!("{address}{}:{}", range(publish.host.get()), range(publish.guest.get()))
 }
 
 /// The network that is left of a plan when only some families work. The forwarder asks the host's name
@@ -149,6 +168,14 @@ mod tests {
         let error = mtu(&settings(1279, true)).unwrap_err();
         assert_eq!(error.to_string(), "an MTU of 1279 bytes is not within 1280 to 65520");
         assert!(mtu(&settings(MTU_MAX + 1, false)).is_err());
+    }
+
+    #[test]
+    fn ports_are_written_as_passt_reads_them() {
+        let written = |text: &str| ports(&text.parse().unwrap());
+        assert_eq!(written("8080:80"), "8080:80");
+        assert_eq!(written("127.0.0.1:8080-8089:80-89"), "127.0.0.1/8080-8089:80-89");
+        assert_eq!(written("[::1]:8080:80/udp"), "::1/8080:80");
     }
 
     #[test]

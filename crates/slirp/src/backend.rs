@@ -1,6 +1,8 @@
 //! The backend `slirp`: settings checked, link not yet open.
 
-use netshunt_backend::{Backend, Error, Link, Network, Registration, Role, Settings, async_trait, inventory};
+use netshunt_backend::{
+    Backend, Error, Link, Network, Publish, Registration, Role, Settings, async_trait, inventory,
+};
 
 use crate::{SlirpLink, plan, sys};
 
@@ -20,18 +22,20 @@ inventory::submit! {
 #[derive(Clone, Debug)]
 pub struct Slirp {
     network: Network,
+    publish: Vec<Publish>,
 }
 
 impl Slirp {
     /// Checks the settings.
     ///
     /// # Errors
-    /// [`Error::Open`] with [`Error::Mtu`](crate::Error::Mtu) as its source.
+    /// [`Error::Open`] with [`Error::Mtu`](crate::Error::Mtu) as its source; [`Error::Publish`].
     pub fn new(settings: &Settings) -> Result<Self, Error> {
         let network = plan::network(settings).map_err(|source| {
             open_error("choose a size within that range; or none, for what suits slirp", source)
         })?;
-        Ok(Slirp { network })
+        settings.check_published()?;
+        Ok(Slirp { network, publish: settings.publish.clone() })
     }
 
     /// The network that the link will have.
@@ -43,15 +47,17 @@ impl Slirp {
     /// Opens the link as its own type; [`Backend::open`] boxes it.
     ///
     /// # Errors
-    /// [`Error::Open`]: this process has a slirp link already, or libslirp refused.
+    /// [`Error::Open`]: this process has a slirp link already, or libslirp refused. [`Error::Publish`].
     pub fn link(&self) -> Result<SlirpLink, Error> {
-        SlirpLink::open(self.network.clone()).map_err(|source| {
+        let mut link = SlirpLink::open(self.network.clone()).map_err(|source| {
             let advice = match source {
                 crate::Error::Second => "close the other link first, or give each its own process",
                 _ => "its message on standard error says why; `netshunt doctor` shows the versions",
             };
             open_error(advice, source)
-        })
+        })?;
+        self.publish.iter().try_for_each(|publish| link.publish(publish))?;
+        Ok(link)
     }
 
     fn boxed(settings: &Settings) -> Result<Box<dyn Backend>, Error> {

@@ -3,17 +3,18 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::IoSlice;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use libc::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI, c_int};
-use netshunt_backend::{Error, Link, Network, PollFd, Sent, Turned};
+use netshunt_backend::{Error, Link, Network, PollFd, Protocol, Publish, Sent, Turned};
 use tracing::{debug, trace};
 
 use crate::attempts::{Attempts, Show};
 use crate::fragments::{Fragments, Joined};
 use crate::frames::Frames;
+use crate::plan;
 use crate::sys::{self, Host, Instance};
 
 /// Bytes of an Ethernet header, without VLAN tags: libslirp knows none.
@@ -54,6 +55,21 @@ impl SlirpLink {
             scratch: Vec::new(),
             counters: Counters::default(),
         })
+    }
+
+    /// Makes ports of the host lead to the stack.
+    pub(crate) fn publish(&mut self, publish: &Publish) -> Result<(), Error> {
+        let udp = publish.protocol == Protocol::Udp;
+        for address in publish.addresses(self.network.v6.is_some()) {
+            let guest: IpAddr = if address.is_ipv4() { plan::GUEST.into() } else { plan::GUEST_V6.into() };
+            for (host, port) in publish.ports() {
+                let at = SocketAddr::new(address, host);
+                self.instance
+                    .forward(at, SocketAddr::new(guest, port), udp)
+                    .map_err(|source| Error::Publish { publish: *publish, at: at.to_string(), source })?;
+            }
+        }
+        Ok(())
     }
 
     /// How many frames have passed.

@@ -4,13 +4,19 @@
 
 use std::marker::{PhantomData, PhantomPinned};
 
-use libc::{c_char, c_int, c_void, in_addr, in6_addr, size_t, sockaddr_in, sockaddr_in6, ssize_t};
+use libc::{
+    c_char, c_int, c_void, in_addr, in6_addr, size_t, sockaddr, sockaddr_in, sockaddr_in6, socklen_t, ssize_t,
+};
 
 pub(crate) const POLL_IN: c_int = 1 << 0;
 pub(crate) const POLL_OUT: c_int = 1 << 1;
 pub(crate) const POLL_PRI: c_int = 1 << 2;
 pub(crate) const POLL_ERR: c_int = 1 << 3;
 pub(crate) const POLL_HUP: c_int = 1 << 4;
+
+/// `SLIRP_HOSTFWD_*`.
+pub(crate) const HOSTFWD_UDP: c_int = 1;
+pub(crate) const HOSTFWD_V6ONLY: c_int = 2;
 
 /// The newest `SlirpConfig` that 4.7 knows, and the least for `timer_new_opaque`.
 pub(super) const CONFIG_VERSION: u32 = 4;
@@ -106,6 +112,16 @@ unsafe extern "C" {
         opaque: *mut c_void,
     );
     pub(super) fn slirp_input(slirp: *mut Slirp, pkt: *const u8, pkt_len: c_int);
+    /// Opens a socket of the host at `haddr` whose connections or datagrams go to `gaddr`, as if they
+    /// came from the peer (from the gateway if that is the host itself). -1: `errno` says why.
+    pub(super) fn slirp_add_hostxfwd(
+        slirp: *mut Slirp,
+        haddr: *const sockaddr,
+        haddrlen: socklen_t,
+        gaddr: *const sockaddr,
+        gaddrlen: socklen_t,
+        flags: c_int,
+    ) -> c_int;
     pub(super) fn slirp_handle_timer(slirp: *mut Slirp, id: TimerId, cb_opaque: *mut c_void);
     /// Takes nothing and returns a constant string.
     pub(super) safe fn slirp_version_string() -> *const c_char;
@@ -140,6 +156,8 @@ mod tests {
             ("SLIRP_POLL_PRI".to_owned(), POLL_PRI as usize),
             ("SLIRP_POLL_ERR".to_owned(), POLL_ERR as usize),
             ("SLIRP_POLL_HUP".to_owned(), POLL_HUP as usize),
+            ("SLIRP_HOSTFWD_UDP".to_owned(), HOSTFWD_UDP as usize),
+            ("SLIRP_HOSTFWD_V6ONLY".to_owned(), HOSTFWD_V6ONLY as usize),
             // Signed enums would sign-extend to a huge number.
             ("(size_t)((SlirpTimerId)-1 > 0)".to_owned(), 1),
         ];

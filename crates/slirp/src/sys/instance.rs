@@ -2,13 +2,15 @@
 
 use std::cell::RefCell;
 use std::ffi::CStr;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use libc::{c_int, c_void, in_addr, in6_addr};
+use nix::sys::socket::{SockaddrLike, SockaddrStorage};
 
 use super::callbacks::{Host, Shared};
 use super::ffi;
@@ -98,6 +100,25 @@ impl<H: Host> Instance<H> {
         let revents = ptr::from_mut(revents).cast();
         // SAFETY: the instance is alive; `revents` outlives the call, which does not keep it.
         unsafe { ffi::slirp_pollfds_poll(self.slirp.as_ptr(), 0, get_revents::<F>, revents) };
+    }
+
+    /// Opens a socket of the host at `host`, whose connections or datagrams go to `guest`.
+    pub(crate) fn forward(&mut self, host: SocketAddr, guest: SocketAddr, udp: bool) -> io::Result<()> {
+        let flags =
+            if udp { ffi::HOSTFWD_UDP } else { 0 } | if host.is_ipv6() { ffi::HOSTFWD_V6ONLY } else { 0 };
+        let (host, guest) = (SockaddrStorage::from(host), SockaddrStorage::from(guest));
+        // SAFETY: the instance is alive; both addresses are whole, and read during the call only.
+        let done = unsafe {
+            ffi::slirp_add_hostxfwd(
+                self.slirp.as_ptr(),
+                host.as_ptr(),
+                host.len(),
+                guest.as_ptr(),
+                guest.len(),
+                flags,
+            )
+        };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
     /// How long until the first timer is due by the host's clock.

@@ -35,7 +35,10 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn open(_alone: &MutexGuard<'static, ()>) -> Wire {
-        let link = Slirp::new(&Settings::default()).unwrap().link().unwrap();
+        Wire::new(Slirp::new(&Settings::default()).unwrap().link().unwrap())
+    }
+
+    pub(crate) fn new(link: SlirpLink) -> Wire {
         let mac = link.network().mac;
         Wire { link, mac }
     }
