@@ -1,12 +1,11 @@
 //! Real servers on the far side of a [`World`].
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use crate::world::FAR;
 use crate::{Blob, FAR4, Namespace, World, eventually};
@@ -172,16 +171,27 @@ impl World {
         Sshd { port: SSH_PORT, key, known_hosts }
     }
 
-    /// Starts a server on the far side and waits until its port answers.
+    /// Starts a server on the far side and waits until it listens. Without connecting: iperf3 takes that
+    /// for a client, and resets the one that comes next.
     fn serve(&self, words: &[&str], port: u16) -> Service {
         let running = self.native().far().command(words.iter().copied()).start();
         let service = Service { port };
-        eventually(&format!("{} answers on port {port}", words[0]), || {
-            self.far.inside(|| TcpStream::connect_timeout(&service.address(), Duration::from_secs(1))).is_ok()
-        });
+        eventually(&format!("{} listens on port {port}", words[0]), || self.far.inside(|| listens(port)));
         running.leave_running();
         service
     }
+}
+
+/// Whether there is a TCP listener in the calling thread's network (proc_net(5); 0A is `TCP_LISTEN`).
+fn listens(port: u16) -> bool {
+    let wanted = format!(":{port:04X}");
+    ["tcp", "tcp6"].into_iter().any(|family| {
+        let table = fs::read_to_string(format!("/proc/thread-self/net/{family}")).unwrap_or_default();
+        table.lines().any(|line| {
+            let words: Vec<&str> = line.split_whitespace().take(4).collect();
+            matches!(words[..], [_, local, _, "0A"] if local.ends_with(&wanted))
+        })
+    })
 }
 
 /// A listener of the test's own that greets whoever connects, and counts them.
