@@ -27,8 +27,15 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<Leave> {
             .context("cannot list the addresses of this host")?;
     let policy = Policy::new(plan.rules, around)?;
     let decision = policy.judge(&to);
-    say::out(&format!("{}: {decision}\n", args.dest))?;
-    Ok(Leave::Status(if matches!(decision.verdict, Verdict::Deny(_)) { DENIED } else { 0 }))
+    let denied = matches!(decision.verdict, Verdict::Deny(_));
+    // Whatever the rules allow: there are no such sockets.
+    let carried = to.proto == Proto::Tcp;
+    let but = match (denied, carried) {
+        (false, false) => "; but only TCP is carried yet: socket(2) fails with EPROTONOSUPPORT",
+        _ => "",
+    };
+    say::out(&format!("{}: {decision}{but}\n", args.dest))?;
+    Ok(Leave::Status(if denied || !carried { DENIED } else { 0 }))
 }
 
 /// The addresses of a link. Only the open link knows them all.

@@ -110,7 +110,7 @@ fn a_wrong_key_in_the_file_is_shown_where_it_is() {
     assert_eq!(
         run.err.replace(name, "FILE"),
         "netshunt: FILE:2: unknown field `mut`, expected one of `dns`, `flow-log`, `ipv6`, `keep-caps`, `lkl`, \
-         `mtu`, `net`, `rules`, `stats`, `strict`, `unix`, `wait`\n  mut = 1500\n  ^\n"
+         `mtu`, `net`, `publish`, `rules`, `stats`, `strict`, `unix`, `wait`\n  mut = 1500\n  ^\n"
     );
 }
 
@@ -119,11 +119,22 @@ fn a_variable_is_a_layer_below_the_options() {
     let args = ["policy", "check", "--net=none", "192.0.2.1:80"];
     let run = said(command(&args).env("NETSHUNT_MTU", "big"));
     assert_eq!(run.err, "netshunt: NETSHUNT_MTU: invalid type: found string \"big\", expected u16\n");
-    // --net overrides it, and what is no option is nobody's business.
-    let run = said(command(&args).env("NETSHUNT_NET", "bogus").env("NETSHUNT_ANYTHING", "x"));
+    // --net overrides it.
+    let run = said(command(&args).env("NETSHUNT_NET", "bogus"));
     assert_eq!((run.err.as_str(), run.status), ("", 1));
     let run = said(command(&["policy", "check", "192.0.2.1:80"]).env("NETSHUNT_NET", "bogus"));
     assert!(run.err.starts_with("netshunt: --net=bogus: there is no backend"), "{}", run.err);
+}
+
+#[test]
+fn a_variable_that_means_nothing_is_an_error() {
+    let run = said(command(&["--net=none", "--", "true"]).env("NETSHUNT_STRCT", "true"));
+    assert_eq!(run.status, 125);
+    assert!(
+        run.err.starts_with("netshunt: there is no variable NETSHUNT_STRCT: unset it; there are"),
+        "{}",
+        run.err
+    );
 }
 
 #[test]
@@ -197,13 +208,17 @@ fn policy_check_says_which_rule_decides() {
         ("slirp", "127.0.0.1:80", "stack", 0),
         ("host-bypass", "127.0.0.1:80", "deny", 1),
         ("slirp", "10.0.2.2:80", "deny", 1),
-        ("slirp", "10.0.2.3:53/udp", "stack", 0),
+        ("slirp", "10.0.2.3:53/tcp", "stack", 0),
+        ("slirp", "10.0.2.3:53/udp", "stack", 1),
         ("slirp", "169.254.169.254:80", "deny", 1),
     ] {
         let run = netshunt(&["policy", "check", &format!("--net={net}"), destination]);
         let start = format!("{destination}: {verdict}");
         assert!(run.out.starts_with(&start) && run.status == status, "--net={net}: {run:?}");
     }
-    let run = netshunt(&["policy", "check", "--net=slirp", "--dns=off", "10.0.2.3:53/udp"]);
+    let run = netshunt(&["policy", "check", "--net=slirp", "--dns=off", "10.0.2.3:53/tcp"]);
     assert_eq!(run.status, 1, "{run:?}");
+    // What the rules allow may still not be carried.
+    let run = netshunt(&["policy", "check", "--net=slirp", "192.0.2.10/icmp"]);
+    assert!(run.out.ends_with("socket(2) fails with EPROTONOSUPPORT\n") && run.status == 1, "{run:?}");
 }
