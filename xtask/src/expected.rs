@@ -36,7 +36,6 @@ const VHOST: &str = "passt-vhost-user";
 /// The tests that may be ignored: group, name, and the reason. An entry that no ignored test
 /// matches is an error too.
 pub(crate) const SKIPS: &[(&str, &str, &str)] = &[
-    ("unit", "filter::bpf::building_takes", "a measurement: prints, asserts nothing"),
     ("unit", "a_round_trip_takes", "a measurement: prints, asserts nothing"),
     ("unit", "a_guest_that_blocks_its_reader_is_answered_and_others_are_served", ROOT),
     ("unit", "a_watch_that_is_held_can_be_stopped", ROOT),

@@ -4,32 +4,10 @@ use std::io;
 
 use crate::KernelVersion;
 
-/// Errors of detecting features and of building the filter.
+/// Errors of detecting features.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The filter could not be built.
-    #[error("cannot build the seccomp filter: rule for `{call}`")]
-    Build {
-        /// The call whose rule was refused.
-        call: &'static str,
-        /// What libseccomp said.
-        #[source]
-        source: libseccomp::error::SeccompError,
-    },
-    /// The filter could not be exported.
-    #[error("cannot export the seccomp filter")]
-    Export {
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The table names a call that does not exist here.
-    #[error("the filter names `{call}`, which is not a system call of this architecture")]
-    NoSuchCall {
-        /// The name.
-        call: &'static str,
-    },
     /// The running kernel is older than the floor.
     #[error("Linux {found} is too old: seccomp notifications need {needed}")]
     KernelTooOld {

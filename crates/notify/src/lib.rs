@@ -25,7 +25,7 @@
 //!
 //! # fn example(child: BorrowedFd<'_>, number: ListenerNumber) -> Result<(), Box<dyn std::error::Error>> {
 //! let features = Features::detect()?;
-//! let program = Program::build()?;
+//! let program = Program::new();
 //! // In the child, between fork and exec: `let number = program.install(&features)?;`
 //! let listener = Listener::take(child, number, &features)?;
 //! let watch = Watch::start(listener, Arc::new(Refuse), &features)?;
@@ -49,6 +49,7 @@ mod listener;
 mod memory;
 mod monitor;
 mod notification;
+mod program;
 mod relief;
 mod status;
 mod sys;
@@ -56,10 +57,10 @@ mod thread;
 mod watch;
 
 pub use error::Error;
-pub use filter::Program;
 pub use kernel::{Features, KernelVersion, Missing};
 pub use listener::{Listener, ListenerNumber};
 pub use memory::{Fault, TargetAddr};
 pub use notification::{Notification, NotifyId};
+pub use program::Program;
 pub use thread::{GuestThread, TargetFd, Tid};
 pub use watch::{Handler, Waker, Watch};

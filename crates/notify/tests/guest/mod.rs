@@ -111,7 +111,7 @@ impl Guest {
     /// Forks a guest, runs `before` in it, installs the filter, hands the listener over and runs `body`.
     pub fn fork_with(before: impl FnOnce(&Board), body: impl FnOnce(&Board)) -> (Guest, Listener, Features) {
         let features = Features::detect().unwrap();
-        let program = Program::build().unwrap();
+        let program = Program::new();
         let board: &'static Board = Box::leak(Box::new(Board::new()));
         let (mut number_in, mut number_out) = std::io::pipe().unwrap();
         let (mut go_in, mut go_out) = std::io::pipe().unwrap();

@@ -3,8 +3,9 @@
 
 use libc::sock_filter;
 
-use super::{Action, Program, decide, table};
+use super::Program;
 use crate::calls;
+use crate::filter::{Action, Rule, decide, table};
 
 const X86_64: u32 = 0xc000_003e;
 const I386: u32 = 0x4000_0003;
@@ -61,7 +62,7 @@ fn check_with_garbage(program: &Program, number: i64, args: [u64; 6]) {
 }
 
 fn check(program: &Program, number: i64, args: [u64; 6]) {
-    let answer = run(program.instructions(), number as u32, X86_64, &args);
+    let answer = run(&program.instructions, number as u32, X86_64, &args);
     assert_eq!(action(answer), Some(decide(number, &args)), "{:?} {args:x?}", calls::name(number));
 }
 
@@ -90,7 +91,7 @@ fn interesting() -> Vec<u64> {
 
 #[test]
 fn the_program_means_what_the_table_says() {
-    let program = Program::build().unwrap();
+    let program = Program::new();
     let values = interesting();
     for number in (0..520).chain([0x3fff_ffff]) {
         check_with_garbage(&program, number, [0; 6]);
@@ -122,7 +123,7 @@ fn the_program_means_what_the_table_says() {
 
 #[test]
 fn sockets_of_every_family_type_and_protocol() {
-    let program = Program::build().unwrap();
+    let program = Program::new();
     let flags = [0, libc::SOCK_NONBLOCK, libc::SOCK_CLOEXEC, libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0x10];
     let mut allowed = 0;
     for family in 0..=64 {
@@ -147,7 +148,7 @@ fn sockets_of_every_family_type_and_protocol() {
 
 #[test]
 fn an_address_beside_the_data_is_seen_whichever_bit_of_the_pointer_is_set() {
-    let program = Program::build().unwrap();
+    let program = Program::new();
     for address in (0..64).map(|bit| 1 << bit).chain([0, u64::MAX]) {
         for flags in [0, libc::MSG_NOSIGNAL, libc::MSG_FASTOPEN] {
             let args = [3, 0x7fff_0000, 1, flags as u64, address, 0];
@@ -165,13 +166,13 @@ fn an_address_beside_the_data_is_seen_whichever_bit_of_the_pointer_is_set() {
 #[test]
 fn foreign_architectures_are_killed() {
     const KILL_PROCESS: u32 = 0x8000_0000;
-    let program = Program::build().unwrap();
+    let program = Program::new();
     for number in [0, 3, 102, 359, 362] {
-        assert_eq!(run(program.instructions(), number, I386, &[0; 6]), KILL_PROCESS);
+        assert_eq!(run(&program.instructions, number, I386, &[0; 6]), KILL_PROCESS);
     }
     // x32 has the same architecture and bit 30 of the number.
     for number in [0x4000_0000, 0x4000_0029, 0x4000_002a, 0x4000_0208] {
-        assert_eq!(run(program.instructions(), number, X86_64, &[0; 6]), KILL_PROCESS);
+        assert_eq!(run(&program.instructions, number, X86_64, &[0; 6]), KILL_PROCESS);
     }
 }
 
@@ -238,7 +239,7 @@ fn the_table_names_calls_that_exist_and_rules_that_do_not_overlap() {
                 for args in
                     [[first, second, 0, 0, 0, 0], [0, first, second, 0, 0, 0], [0, 0, first, second, 0, 0]]
                 {
-                    let holds = |rule: &super::Rule| rule.when.iter().all(|when| when.holds(&args));
+                    let holds = |rule: &Rule| rule.when.iter().all(|when| when.holds(&args));
                     if holds(rule) {
                         assert!(!others.iter().any(|other| holds(other)), "{} {args:x?}", rule.call);
                     }
@@ -250,23 +251,8 @@ fn the_table_names_calls_that_exist_and_rules_that_do_not_overlap() {
 
 #[test]
 fn the_program_is_small() {
-    let program = Program::build().unwrap();
+    let program = Program::new();
     println!("{} instructions", program.len());
     // BPF_MAXINSNS is 4096.
     assert!(program.len() < 2500, "{}", program.len());
-}
-
-/// `cargo test -p netshunt-notify --release -- --ignored --nocapture building_takes`
-#[test]
-#[ignore = "a measurement; meaningful in release builds only"]
-fn building_takes() {
-    let mut times: Vec<_> = (0..21)
-        .map(|_| {
-            let start = std::time::Instant::now();
-            Program::build().unwrap();
-            start.elapsed()
-        })
-        .collect();
-    times.sort();
-    println!("build and export: median {:?}, slowest {:?}", times[10], times[20]);
 }

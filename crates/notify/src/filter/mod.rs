@@ -8,12 +8,9 @@
 //! notified. Rules that notify are there for their reason.
 
 #[cfg(test)]
-mod bpf;
 mod expand;
-mod program;
 mod table;
 
-pub use program::Program;
 pub use table::table;
 
 use crate::calls;
