@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use crate::wait::until;
 
 /// In the environment of everything a world starts, and so of its descendants.
-pub(crate) const MARK: &str = "NETSHUNT_E2E";
+pub(crate) const MARK: &str = "E2E_OF_NETSHUNT";
 
 /// Which processes are meant.
 #[derive(Clone, Debug)]

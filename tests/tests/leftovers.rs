@@ -29,7 +29,7 @@ const SILENT: &str = "203.0.113.1";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// In the environment of what may not be left over.
-const MARK: &str = "NETSHUNT_LEFTOVER";
+const MARK: &str = "LEFT_BY_NETSHUNT";
 
 /// Enough to outlast every test, and few: the command ends by itself after them.
 const MANY: u32 = 100_000;
