@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +18,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 use crate::args::{Dns, NetArgs, RunArgs, Switch};
-use crate::{backends, logging};
+use crate::backends;
 
 /// Variables `NETSHUNT_…` that are options. A list, because others of that prefix mean other
 /// things (`NETSHUNT_LOG`), and no list holds rules or capabilities: what opens something should
@@ -186,20 +185,7 @@ impl Settings {
     }
 }
 
-/// Refuses variables that mean nothing: what was to be strict shall not run otherwise for a slip of the pen.
-fn known(names: impl Iterator<Item = OsString>) -> anyhow::Result<()> {
-    let variables = VARIABLES.iter().map(|name| variable(&[(*name).to_owned()]));
-    let known: Vec<String> = variables.chain([logging::VARIABLE.to_owned()]).collect();
-    for name in names.filter(|name| name.as_encoded_bytes().starts_with(b"NETSHUNT_")) {
-        if !known.iter().any(|known| name.eq_ignore_ascii_case(known)) {
-            bail!("there is no variable {}: unset it; there are {}", name.display(), known.join(", "));
-        }
-    }
-    Ok(())
-}
-
 fn merge(file: Layer, options: Layer) -> anyhow::Result<Settings> {
-    known(std::env::vars_os().map(|(name, _)| name))?;
     let environment = Env::prefixed("NETSHUNT_")
         .map(|name| name.as_str().to_ascii_lowercase().replace('_', "-").into())
         .only(VARIABLES);
@@ -350,6 +336,7 @@ fn excerpt(text: &str, span: Option<Range<usize>>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
     use std::io::Write;
 
     use super::*;
@@ -448,22 +435,6 @@ mod tests {
         // A table that nobody reads is a mistake too.
         assert!(fault("[slirp]\nmode = 1\n").starts_with("FILE:2: unknown field `mode`"));
         assert!(fault("[passt\n").starts_with("FILE:1: "));
-    }
-
-    #[test]
-    fn a_variable_that_is_misspelt_is_an_error() {
-        let known = |name: &str| known([name.into()].into_iter()).map_err(|error| error.to_string());
-        for name in
-            ["PATH", "NETSHUNT", "NETSHUNT_STRICT", "NETSHUNT_FLOW_LOG", "NETSHUNT_LOG", "NETSHUNT_net"]
-        {
-            assert_eq!(known(name), Ok(()), "{name}");
-        }
-        let told = known("NETSHUNT_STRCT").unwrap_err();
-        assert!(
-            told.starts_with("there is no variable NETSHUNT_STRCT: unset it; there are NETSHUNT_DNS,"),
-            "{told}"
-        );
-        assert!(known("NETSHUNT_RULES").is_err());
     }
 
     #[test]

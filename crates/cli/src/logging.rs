@@ -18,7 +18,7 @@ use tracing_subscriber::{Layer, fmt as log};
 use crate::args::LogFormat;
 
 /// Overrules `-v`: `NETSHUNT_LOG=netshunt_supervisor=debug`.
-pub(crate) const VARIABLE: &str = "NETSHUNT_LOG";
+const VARIABLE: &str = "NETSHUNT_LOG";
 
 /// The target of the stack's own log.
 const KERNEL: &str = "netshunt_lkl::kernel";
