@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use netshunt_backend::PollFd;
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, pidfd_send_signal, waitid,
 };
 
 use crate::sys;
@@ -79,6 +79,13 @@ impl Child {
         self.wait(WaitIdOptions::NOHANG)
     }
 
+    /// Sends SIGKILL to what it has started: while passt of 2026 enters its user namespace it has a child
+    /// that waits for it to say when, and would wait for ever. Only before it is reaped: its number, which
+    /// is that of its process group, is nobody else's.
+    fn kill_group(&self) {
+        let _ = Pid::from_raw(self.pid).map(|group| kill_process_group(group, Signal::KILL));
+    }
+
     /// Sends SIGKILL.
     pub(crate) fn kill(&self) {
         // It may have ended already. Once reaped its number may be another's, but not its pidfd.
@@ -104,10 +111,13 @@ impl Child {
     }
 
     fn wait(&self, options: WaitIdOptions) -> Option<End> {
+        let wait = |options| waitid(WaitId::PidFd(self.pidfd.as_fd()), options | WaitIdOptions::EXITED);
         loop {
-            match waitid(WaitId::PidFd(self.pidfd.as_fd()), options | WaitIdOptions::EXITED) {
+            match wait(options | WaitIdOptions::NOWAIT) {
                 Ok(None) => return None,
                 Ok(Some(status)) => {
+                    self.kill_group();
+                    let _ = wait(options);
                     let exited = status.exit_status().map(End::Exited);
                     return exited.or_else(|| status.terminating_signal().map(End::Killed));
                 }
@@ -182,6 +192,30 @@ mod tests {
         let fds: Vec<&str> = fds.split(' ').collect();
         assert_eq!(fds, ["0", "1", "2", &socket]);
         drop((ours, leaked));
+    }
+
+    #[test]
+    fn what_it_has_started_goes_with_it() {
+        for script in ["sleep 1000 & echo $! >&2; exec sleep 1000", "sleep 1000 & echo $! >&2; exit 3"] {
+            let mut child = shell(script);
+            let other = loop {
+                child.words.read();
+                if let Ok(pid) = child.words.last().parse::<i32>() {
+                    break pid;
+                }
+            };
+            drop(child);
+            // Whoever inherits it may not have reaped it yet.
+            let gone = || {
+                let stat = std::fs::read_to_string(format!("/proc/{other}/stat"));
+                stat.map_or(true, |stat| stat.contains(") Z "))
+            };
+            let end = Instant::now() + LONG;
+            while !gone() {
+                assert!(Instant::now() < end, "{script}");
+                std::thread::yield_now();
+            }
+        }
     }
 
     #[test]
