@@ -1,4 +1,5 @@
 """What ioctl(2) says of the interfaces, a line each: NAME ADDRESS NETMASK FLAGS MTU."""
+import array
 import errno
 import fcntl
 import socket
@@ -26,8 +27,6 @@ def describe(sock, name):
 
 def listed(sock, size):
     """The names and the length that SIOCGIFCONF gives, for a buffer of that size."""
-    import array
-
     buffer = array.array("B", bytes(size))
     at = buffer.buffer_info()[0] if size else 0
     length, = struct.unpack("i12x", fcntl.ioctl(sock, GIFCONF, struct.pack("ixxxxP", size, at)))

@@ -81,6 +81,25 @@ impl Publish {
         (0..=self.more).map(move |i| (host + i, guest + i))
     }
 
+    /// The ports of the host, as they are written: `FIRST`, or `FIRST-LAST`.
+    #[must_use]
+    pub fn host_range(&self) -> String {
+        self.range(self.host)
+    }
+
+    /// The ports of the stack, as they are written.
+    #[must_use]
+    pub fn guest_range(&self) -> String {
+        self.range(self.guest)
+    }
+
+    fn range(&self, first: NonZeroU16) -> String {
+        match self.more {
+            0 => first.to_string(),
+            more => format!("{first}-{}", first.get() + more),
+        }
+    }
+
     /// Finds out whether its ports are to be had on this host now.
     ///
     /// # Errors
@@ -155,11 +174,7 @@ impl fmt::Display for Publish {
             Some(IpAddr::V6(address)) => write!(f, "[{address}]:")?,
             None => {}
         }
-        let range = |first: NonZeroU16| match self.more {
-            0 => first.to_string(),
-            more => format!("{first}-{}", first.get() + more),
-        };
-        write!(f, "{}:{}/{}", range(self.host), range(self.guest), self.protocol)
+        write!(f, "{}:{}/{}", self.host_range(), self.guest_range(), self.protocol)
     }
 }
 

@@ -160,6 +160,14 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(10);
 
+    fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+        let end = Instant::now() + LONG;
+        while !done() {
+            assert!(Instant::now() < end, "{what}");
+            std::thread::yield_now();
+        }
+    }
+
     #[test]
     fn how_it_ended_and_what_it_said() {
         let child = shell("echo why >&2; echo unheard; exit 3");
@@ -198,23 +206,14 @@ mod tests {
     fn what_it_has_started_goes_with_it() {
         for script in ["sleep 1000 & echo $! >&2; exec sleep 1000", "sleep 1000 & echo $! >&2; exit 3"] {
             let mut child = shell(script);
-            let other = loop {
-                child.words.read();
-                if let Ok(pid) = child.words.last().parse::<i32>() {
-                    break pid;
-                }
-            };
+            let mut other = 0;
+            eventually(script, || child.words.last().parse().map(|pid| other = pid).is_ok());
             drop(child);
             // Whoever inherits it may not have reaped it yet.
-            let gone = || {
+            eventually(script, || {
                 let stat = std::fs::read_to_string(format!("/proc/{other}/stat"));
                 stat.map_or(true, |stat| stat.contains(") Z "))
-            };
-            let end = Instant::now() + LONG;
-            while !gone() {
-                assert!(Instant::now() < end, "{script}");
-                std::thread::yield_now();
-            }
+            });
         }
     }
 

@@ -91,14 +91,12 @@ pub(crate) fn arguments(network: &Network, publish: &[Publish], probe: &Probe) -
         say(&["--one-off"]);
     }
     for (option, protocol) in [("--tcp-ports", Protocol::Tcp), ("--udp-ports", Protocol::Udp)] {
-        let mut any = false;
-        for publish in publish.iter().filter(|publish| publish.protocol == protocol) {
-            say(&[option, &ports(publish)]);
-            any = true;
+        let of_protocol = publish.iter().filter(|publish| publish.protocol == protocol);
+        let mut all: Vec<String> = of_protocol.map(ports).collect();
+        if all.is_empty() {
+            all.push("none".to_owned());
         }
-        if !any {
-            say(&[option, "none"]);
-        }
+        all.iter().for_each(|ports| say(&[option, ports]));
     }
     // The stack is configured by us, and asks nobody.
     say(&["--no-dhcp", "--no-dhcpv6", "--no-ra"]);
@@ -124,11 +122,7 @@ pub(crate) fn arguments(network: &Network, publish: &[Publish], probe: &Probe) -
 /// As passt(1) wants it: `ADDR/FIRST-LAST:FIRST-LAST`.
 fn ports(publish: &Publish) -> String {
     let address = publish.address.map(|address| format!("{address}/")).unwrap_or_default();
-    let range = |first: u16| match publish.more {
-        0 => first.to_string(),
-        more => format!("{first}-{}", first + more),
-    };
-    format!("{address}{}:{}", range(publish.host.get()), range(publish.guest.get()))
+    format!("{address}{}:{}", publish.host_range(), publish.guest_range())
 }
 
 /// The network that is left of a plan when only some families work. The forwarder asks the host's name

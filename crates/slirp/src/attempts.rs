@@ -125,10 +125,8 @@ impl Attempts {
         }
         let flags = flags(frame)?;
         let answer = Ends::of(frame)?;
-        let answered = |syn: &Vec<u8>| {
-            Ends::of(syn).is_some_and(|asked| (asked.from, asked.to) == (answer.to, answer.from))
-        };
-        let syn = self.up.swap_remove(self.up.iter().position(answered)?);
+        let answered = self.up.iter().position(|syn| asks(syn, answer.to, answer.from))?;
+        let syn = self.up.swap_remove(answered);
         if flags & RST != 0 { reset(&syn) } else { None }
     }
 
@@ -141,7 +139,7 @@ impl Attempts {
     pub(crate) fn abandon(&mut self, from: SocketAddr, to: SocketAddr) -> Option<RawFd> {
         let of_pair = |attempt: &Attempt| match attempt {
             Attempt::Abandoned | Attempt::Over => false,
-            Attempt::UnderWay(syn) => Ends::of(syn).is_some_and(|ends| (ends.from, ends.to) == (from, to)),
+            Attempt::UnderWay(syn) => asks(syn, from, to),
         };
         let (&fd, attempt) = self.open.iter_mut().find(|(_, attempt)| of_pair(attempt))?;
         *attempt = Attempt::Abandoned;
@@ -152,6 +150,11 @@ impl Attempts {
 /// Whether a frame asks for a TCP connection.
 fn is_syn(frame: &[u8]) -> bool {
     flags(frame) == Some(SYN)
+}
+
+/// Whether a SYN is of that pair.
+fn asks(syn: &[u8], from: SocketAddr, to: SocketAddr) -> bool {
+    Ends::of(syn).is_some_and(|ends| (ends.from, ends.to) == (from, to))
 }
 
 /// The flags of a TCP segment. Looks at nothing else: every frame passes by.

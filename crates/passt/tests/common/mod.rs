@@ -124,11 +124,17 @@ fn within_reach(program: &Path, folder: &Path) -> PathBuf {
 
 /// The backend of a case, with more of its table.
 pub(crate) fn backend(case: &Case, mtu: Option<u16>, more: &str) -> Passt {
-    let mut settings = Settings::default();
+    let mut settings = settings(case, more);
     settings.mtu = mtu;
+    Passt::new(&settings).unwrap()
+}
+
+/// The settings of a case, with more of its table.
+pub(crate) fn settings(case: &Case, more: &str) -> Settings {
+    let mut settings = Settings::default();
     let (program, mode) = (case.program.display(), &case.mode);
     settings.backends = format!("[passt]\nprogram = '{program}'\nmode = '{mode}'\n{more}").parse().unwrap();
-    Passt::new(&settings).unwrap()
+    settings
 }
 
 pub(crate) fn runtime() -> tokio::runtime::Runtime {

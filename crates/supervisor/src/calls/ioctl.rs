@@ -7,9 +7,8 @@ use super::{Calls, Kind};
 use crate::stack::{Command, Interfaces};
 use crate::sys;
 
-/// `struct ifreq`, and where its union begins; `struct ifconf`, and where its pointer is
-/// (include/uapi/linux/if.h).
-pub(crate) const IFREQ: usize = 40;
+/// `struct ifreq`; `struct ifconf`, and where its pointer is (include/uapi/linux/if.h).
+const IFREQ: usize = 40;
 const IFCONF: usize = 16;
 const IFCONF_BUFFER: usize = 8;
 
@@ -73,24 +72,17 @@ impl Calls {
         if subject.kind == Kind::Foreign {
             return notification.proceed();
         }
-        let at = notification.addr_arg(2);
+        let (read, stack) = match (asked, &self.stack) {
+            (Asks::Interface, Some(stack)) => (read_request as Read, stack),
+            (Asks::InterfaceList, Some(stack)) => (read_list as Read, stack),
+            (Asks::Sets, _) => return notification.fail(libc::EPERM),
+            _ => return self.fail(notification, "interface and route ioctls", libc::ENOTTY),
+        };
         let domain = sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_DOMAIN);
         let inet = domain.is_ok_and(|domain| domain == libc::AF_INET);
-        let question = match (asked, &self.stack) {
-            (Asks::Interface, Some(_)) => read_request(&notification, at),
-            (Asks::InterfaceList, Some(_)) => read_list(&notification, at),
-            (Asks::Sets, _) => Err(libc::EPERM),
-            _ => {
-                self.report("interface and route ioctls", &notification);
-                Err(libc::ENOTTY)
-            }
-        };
-        match (question, &self.stack) {
-            (Ok(asked), Some(stack)) => {
-                stack.ask(Command::Interfaces(Box::new(Interfaces { notification, inet, asked })));
-            }
-            (Ok(_), None) => notification.fail(libc::ENOTTY),
-            (Err(errno), _) => notification.fail(errno),
+        match read(&notification, notification.addr_arg(2)) {
+            Ok(asked) => stack.ask(Command::Interfaces(Box::new(Interfaces { notification, inet, asked }))),
+            Err(errno) => notification.fail(errno),
         }
     }
 }
@@ -103,6 +95,9 @@ pub(crate) enum Asked {
     /// All of them: the `struct ifconf` is `at`, its buffer of `room` bytes elsewhere.
     All { at: TargetAddr, buffer: TargetAddr, room: usize },
 }
+
+/// Copies a request's argument.
+type Read = fn(&Notification, TargetAddr) -> Result<Asked, i32>;
 
 fn read_request(notification: &Notification, at: TargetAddr) -> Result<Asked, i32> {
     let mut argument = [0; IFREQ];
@@ -158,7 +153,7 @@ mod tests {
     #[test]
     fn every_request_of_the_c_library_has_its_meaning() {
         assert_eq!(asks(libc::SIOCGIFCONF as u32), Asks::InterfaceList);
-        let interface = [
+        let interface: &[libc::Ioctl] = &[
             libc::SIOCGIFNAME,
             libc::SIOCGIFFLAGS,
             libc::SIOCGIFADDR,
@@ -172,10 +167,7 @@ mod tests {
             libc::SIOCGIFMAP,
             libc::SIOCGIFMTU,
         ];
-        for request in interface {
-            assert_eq!(asks(request as u32), Asks::Interface, "{request:#x}");
-        }
-        let sets = [
+        let sets: &[libc::Ioctl] = &[
             libc::SIOCADDRT,
             libc::SIOCDELRT,
             libc::SIOCSIFFLAGS,
@@ -192,8 +184,10 @@ mod tests {
             libc::SIOCSIFTXQLEN,
             libc::SIOCSIFMAP,
         ];
-        for request in sets {
-            assert_eq!(asks(request as u32), Asks::Sets, "{request:#x}");
+        for (requests, meaning) in [(interface, Asks::Interface), (sets, Asks::Sets)] {
+            for &request in requests {
+                assert_eq!(asks(request as u32), meaning, "{request:#x}");
+            }
         }
         assert_eq!(asks(libc::SIOCETHTOOL as u32), Asks::Unknown);
     }

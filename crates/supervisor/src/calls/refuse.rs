@@ -66,7 +66,7 @@ impl Calls {
         notification.proceed();
     }
 
-    fn fail(&self, notification: Notification, what: &str, errno: RawFd) {
+    pub(super) fn fail(&self, notification: Notification, what: &str, errno: RawFd) {
         self.report(what, &notification);
         notification.fail(errno);
     }
