@@ -50,6 +50,10 @@ for number in (signal.SIGCONT, signal.SIGHUP, signal.SIGINT, signal.SIGTERM, sig
     signal.signal(number, caught)
 if os.fork() == 0:
     daemon()
+# Not pause(2): a signal between Python's look for one and that call would wait for the next.
+come, wake = os.pipe()
+os.set_blocking(wake, False)
+signal.set_wakeup_fd(wake)
 tell(f"pid={os.getpid()}.")
 while True:
-    signal.pause()
+    os.read(come, 1)
