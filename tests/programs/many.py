@@ -1,6 +1,7 @@
 """Many sockets in one epoll, all registered before they connect.
 
-Arguments: level or edge, an address, two ports, how many sockets for each port, bytes for each.
+Arguments: level or edge, an address, how many sockets for each port, and two ports, each followed by
+the bytes for each of its sockets.
 Every socket sends bytes of its own to a server that echoes them. Prints "ok N" when all came back.
 """
 import errno
@@ -9,8 +10,9 @@ import select
 import socket
 import sys
 
-trigger, address, first, second, each, amount = sys.argv[1:]
-each, amount = int(each), int(amount)
+trigger, address, each, *ports = sys.argv[1:]
+ports = list(map(int, ports))
+amounts = dict(zip(ports[::2], ports[1::2]))
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 edge = select.EPOLLET if trigger == "edge" else 0
@@ -18,7 +20,8 @@ poll = select.epoll()
 
 
 class Peer:
-    def __init__(self, number, port):
+    def __init__(self, number, port, amount):
+        self.amount = amount
         pattern = f"{number} to {port};".encode()
         self.content = (pattern * (amount // len(pattern) + 1))[:amount]
         self.sent = 0
@@ -42,14 +45,14 @@ class Peer:
             assert self.socket.getpeername() == (address, self.port)
             self.connected = True
         try:
-            while self.sent < amount:
+            while self.sent < self.amount:
                 self.sent += self.socket.send(self.content[self.sent :])
         except BlockingIOError:
             pass
-        if self.sent == amount and not edge:
+        if self.sent == self.amount and not edge:
             poll.modify(self.socket, select.EPOLLIN)
         try:
-            while len(self.back) < amount:
+            while len(self.back) < self.amount:
                 piece = self.socket.recv(65536)
                 assert piece, "closed too soon"
                 self.back += piece
@@ -62,9 +65,9 @@ class Peer:
 
 
 peers = {}
-for number in range(each):
-    for port in (int(first), int(second)):
-        peer = Peer(number, port)
+for number in range(int(each)):
+    for port, amount in amounts.items():
+        peer = Peer(number, port, amount)
         peers[peer.socket.fileno()] = peer
 for peer in peers.values():
     peer.connect()
