@@ -25,9 +25,8 @@ fn publishing(what: &[String]) -> Settings {
     settings
 }
 
-fn open(what: &[String]) -> Wire {
-    let link = Slirp::new(&publishing(what)).unwrap().link().unwrap();
-    let mut wire = Wire::new(link);
+fn open(alone: &Alone, what: &[String]) -> Wire {
+    let mut wire = Wire::with(alone, &publishing(what));
     wire.introduce();
     wire
 }
@@ -48,9 +47,9 @@ fn from(frame: &[u8], port: u16) -> Option<(IpAddr, Option<TcpHeader>)> {
 }
 
 fn a_connection_reaches_the_guest(host: &str, gateway: IpAddr) {
-    let _alone = alone();
+    let alone = alone();
     let port = free(host.trim_matches(['[', ']']));
-    let mut wire = open(&[format!("{host}:{port}:{PORT}")]);
+    let mut wire = open(&alone, &[format!("{host}:{port}:{PORT}")]);
     let mut client = TcpStream::connect((host.trim_matches(['[', ']']), port)).unwrap();
     client.set_nonblocking(true).unwrap();
     let (peer, syn) = wire.expect("SYN", |frame| from(frame, PORT));
@@ -81,10 +80,10 @@ fn a_connection_by_ipv6_reaches_the_guest_as_from_the_gateway() {
 
 #[test]
 fn a_datagram_reaches_the_guest() {
-    let _alone = alone();
+    let alone = alone();
     let client = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut wire = open(&[format!("127.0.0.1:{port}:{PORT}/udp")]);
+    let mut wire = open(&alone, &[format!("127.0.0.1:{port}:{PORT}/udp")]);
     client.send_to(b"word", ("127.0.0.1", port)).unwrap();
     let (peer, none) = wire.expect("datagram", |frame| from(frame, PORT));
     assert!(none.is_none());
@@ -105,9 +104,9 @@ fn a_port_in_use_is_an_error_before_the_link_opens() {
 
 #[test]
 fn nothing_listens_any_more_when_the_link_is_closed() {
-    let _alone = alone();
+    let alone = alone();
     let port = free("127.0.0.1");
-    let wire = open(&[format!("127.0.0.1:{port}:{PORT}")]);
+    let wire = open(&alone, &[format!("127.0.0.1:{port}:{PORT}")]);
     assert!(TcpStream::connect(("127.0.0.1", port)).is_ok());
     drop(wire);
     assert_eq!(TcpStream::connect(("127.0.0.1", port)).unwrap_err().kind(), ErrorKind::ConnectionRefused);

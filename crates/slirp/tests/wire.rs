@@ -37,9 +37,8 @@ fn ipv6_can_be_off() {
     let alone = alone();
     let mut settings = netshunt_backend::Settings::default();
     settings.ipv6 = false;
-    let link = netshunt_slirp::Slirp::new(&settings).unwrap().link().unwrap();
-    assert_eq!(link.network().v6, None);
-    let mut wire = Wire { mac: link.network().mac, link };
+    let mut wire = Wire::with(&alone, &settings);
+    assert_eq!(wire.link.network().v6, None);
     wire.send(&neighbour_solicitation(wire.mac, GUEST_V6, GATEWAY_V6));
     // Answers come within the call, in order: an advertisement would come first.
     wire.send(&arp_request(wire.mac, GUEST, GATEWAY));
@@ -47,7 +46,6 @@ fn ipv6_can_be_off() {
         assert_eq!(neighbour_advertisement(frame, GATEWAY_V6), None);
         arp_reply(frame, GATEWAY)
     });
-    drop(alone);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,25 +23,31 @@ pub(crate) const BROADCAST_MAC: [u8; 6] = [0xff; 6];
 /// libslirp allows one instance in a process, a test runner many tests.
 static TURNS: Mutex<()> = Mutex::new(());
 
+/// The right to have a link, which lasts until the test and its wires have let go of it.
+pub(crate) type Alone = Rc<MutexGuard<'static, ()>>;
+
 /// Waits until no other test of this process has a link.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
-    TURNS.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn alone() -> Alone {
+    Rc::new(TURNS.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// An open link and its guest.
 pub(crate) struct Wire {
     pub(crate) link: SlirpLink,
     pub(crate) mac: [u8; 6],
+    /// After the link, which is closed first.
+    _alone: Alone,
 }
 
 impl Wire {
-    pub(crate) fn open(_alone: &MutexGuard<'static, ()>) -> Wire {
-        Wire::new(Slirp::new(&Settings::default()).unwrap().link().unwrap())
+    pub(crate) fn open(alone: &Alone) -> Wire {
+        Wire::with(alone, &Settings::default())
     }
 
-    pub(crate) fn new(link: SlirpLink) -> Wire {
+    pub(crate) fn with(alone: &Alone, settings: &Settings) -> Wire {
+        let link = Slirp::new(settings).unwrap().link().unwrap();
         let mac = link.network().mac;
-        Wire { link, mac }
+        Wire { link, mac, _alone: Rc::clone(alone) }
     }
 
     /// Sends a frame in two pieces, as a stack with separate headers does.
