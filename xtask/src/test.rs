@@ -245,7 +245,8 @@ fn end_to_end(link: &str, user: Option<&str>) -> Result<Outcome> {
         }
         command.args(files_over(link)?.iter().map(|file| format!("--test={file}")));
     }
-    command.args(["--", "--test-threads=2"]);
+    // How often a race was tried and how often it overlapped is for the reader of the log to see.
+    command.args(["--", "--test-threads=2", "--show-output"]);
     let lacks_newest = !passt_sid::program().is_file();
     if lacks_newest {
         command.arg("--skip=vhost_user");

@@ -5,10 +5,12 @@
 //! here; the others come back as [`Reply`] and are written by the thread that serves guests, which
 //! may be lost in guest memory when this one may not.
 
+mod connections;
 mod interfaces;
 mod looks;
 mod relay;
 mod thread;
+mod wire;
 
 use std::collections::VecDeque;
 use std::fmt;

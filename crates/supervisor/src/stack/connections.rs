@@ -1,0 +1,375 @@
+//! Connections that guests open: from connect(2), by way of a parked socket, to the end of the relay.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use netshunt_lkl::{Kernel, Socket};
+use nix::sys::epoll::{EpollEvent, EpollFlags};
+use tracing::debug;
+
+use super::looks::MISSES;
+use super::relay::{Relay, Step};
+use super::thread::{Id, Machine};
+use super::{Connect, Question, Reply};
+use crate::address::for_family;
+use crate::holders::Sought;
+use crate::options::StackOption;
+use crate::pending::Pending;
+use crate::points::{ABANDONED, CONNECTING, JOINED, REFUSED, RELAY_ENDED};
+use crate::sockets::{Cookie, State};
+use crate::sys;
+
+/// One connection of a guest.
+pub(super) enum Connection {
+    /// `misses`: how many times in a row nobody had the guest's socket.
+    Opening {
+        request: Box<Connect>,
+        stack: Socket,
+        misses: u8,
+    },
+    Open {
+        cookie: Cookie,
+        relay: Relay,
+        stack: Socket,
+        names: (SocketAddr, SocketAddr),
+        queued: bool,
+    },
+}
+
+impl Machine {
+    /// Has the sockets looked for whose turn it is; returns how long until the next one's.
+    pub(super) fn look(&mut self, now: Instant) -> Option<Duration> {
+        let is_opening = |cookie| {
+            let id = self.current.get(&cookie);
+            id.is_some_and(|id| matches!(self.connections.get(id), Some(Connection::Opening { .. })))
+        };
+        let wait = self.looks.wait(now, is_opening)?;
+        if !wait.is_zero() {
+            return Some(wait);
+        }
+        let mut sought = Vec::new();
+        for cookie in self.looks.take(now) {
+            let Some(id) = self.current.get(&cookie) else { continue };
+            let Some(Connection::Opening { request, .. }) = self.connections.get(id) else { continue };
+            // A thread in connect(2) has the socket, whatever becomes of the descriptor.
+            let waits = request.waiting.iter().any(Pending::is_open);
+            match sys::inode(request.guest.as_fd()) {
+                Ok(inode) if !waits => sought.push(Sought { caller: request.caller, cookie, inode }),
+                _ => self.looks.add(cookie, now),
+            }
+        }
+        if !sought.is_empty() {
+            self.looks.look(sought, self.shared.clone());
+        }
+        None
+    }
+
+    pub(super) fn looked(&mut self, looked: &[Cookie], missing: &[Cookie]) {
+        let now = Instant::now();
+        for &cookie in looked {
+            let Some(&id) = self.current.get(&cookie) else { continue };
+            let Some(Connection::Opening { misses, .. }) = self.connections.get_mut(&id) else { continue };
+            *misses = if missing.contains(&cookie) { *misses + 1 } else { 0 };
+            match *misses {
+                MISSES => self.abandon(id),
+                _ => self.looks.add(cookie, now),
+            }
+        }
+    }
+
+    /// Nobody has the guest's socket any more.
+    fn abandon(&mut self, id: Id) {
+        let Some(Connection::Opening { request, stack, .. }) = self.connections.remove(&id) else { return };
+        let Connect { cookie, guest, v6, destination, flow, .. } = *request;
+        self.give_up(stack, destination);
+        self.current.remove(&cookie);
+        // Should it be in flight after all (SCM_RIGHTS): whoever receives it finds that it failed.
+        self.sockets.lock().set(cookie, State::Failed { errno: libc::ECONNABORTED });
+        let _ = self.closed.refuse(guest.as_fd(), v6);
+        debug!(dst = %destination, "{ABANDONED}");
+        flow.close(Ok(()));
+    }
+
+    /// Ends a stack socket that was to be connected, also on the far side of the link.
+    fn give_up(&self, stack: Socket, destination: SocketAddr) {
+        let local = self.kernel.local_address(stack);
+        self.kernel.abort(stack);
+        if let Ok(local) = local {
+            self.wire.link.borrow_mut().abandon(local, destination);
+        }
+    }
+
+    /// Connects another socket in the place of one whose SYN is lost: Linux would repeat that only after a
+    /// second (RFC 6298, section 2).
+    pub(super) fn begin_again(&mut self, id: Id) {
+        let Some(Connection::Opening { mut request, stack, .. }) = self.connections.remove(&id) else {
+            return;
+        };
+        // The guest may have asked for its name already.
+        request.bound = request.bound.or(self.kernel.local_address(stack).ok());
+        self.kernel.abort(stack);
+        match self.start(id, &request) {
+            Ok(stack) => {
+                self.connections.insert(id, Connection::Opening { request, stack, misses: 0 });
+                self.progress(id, stack);
+            }
+            Err(error) => {
+                self.current.remove(&request.cookie);
+                self.refuse(*request, error.raw_os_error().unwrap_or(libc::EIO));
+            }
+        }
+    }
+
+    /// Puts a relay in the line, once.
+    pub(super) fn enqueue(&mut self, id: Id) {
+        if let Some(Connection::Open { queued, .. }) = self.connections.get_mut(&id)
+            && !std::mem::replace(queued, true)
+        {
+            self.runnable.push_back(id);
+        }
+    }
+
+    pub(super) fn turn(&mut self, id: Id) {
+        let Some(Connection::Open { relay, queued, .. }) = self.connections.get_mut(&id) else { return };
+        *queued = false;
+        match relay.step(&self.kernel, &mut self.scratch) {
+            Step::Done => self.end(id),
+            Step::More => self.enqueue(id),
+            Step::Wait => {}
+        }
+    }
+
+    /// A relay is over: its socket's names stay known.
+    pub(super) fn end(&mut self, id: Id) {
+        let Some(Connection::Open { cookie, names: (local, peer), .. }) = self.connections.remove(&id) else {
+            return;
+        };
+        if self.current.get(&cookie) == Some(&id) {
+            self.current.remove(&cookie);
+            self.sockets.lock().set(cookie, State::Ended { local, peer });
+        }
+        debug!(dst = %peer, "{RELAY_ENDED}");
+    }
+
+    /// Looks whether an opening connection is up or has failed.
+    pub(super) fn progress(&mut self, id: Id, stack: Socket) {
+        match self.kernel.take_error(stack) {
+            // A reset without a connection is a refusal: this one was up for a moment.
+            Ok(Some(libc::ECONNRESET)) => self.up_and_reset(id),
+            Ok(Some(errno)) => self.fail(id, errno),
+            Ok(None) if self.kernel.readiness(stack) & libc::EPOLLOUT as u32 != 0 => self.up(id),
+            Ok(None) => {}
+            Err(error) => self.fail(id, error.raw_os_error().unwrap_or(libc::EIO)),
+        }
+    }
+
+    pub(super) fn connect(&mut self, request: Box<Connect>) {
+        let id = self.next;
+        self.next += 1;
+        match self.start(id, &request) {
+            Ok(stack) => {
+                debug!(dst = %request.destination, "{CONNECTING}");
+                self.current.insert(request.cookie, id);
+                self.looks.add(request.cookie, Instant::now());
+                self.connections.insert(id, Connection::Opening { request, stack, misses: 0 });
+                // Over the stack's own loopback it may be decided already.
+                self.progress(id, stack);
+            }
+            Err(error) => {
+                self.refuse(*request, error.raw_os_error().unwrap_or(libc::EIO));
+            }
+        }
+    }
+
+    /// Opens the stack's socket and starts to connect it.
+    fn start(&self, id: Id, request: &Connect) -> io::Result<Socket> {
+        let v6 = request.destination.is_ipv6();
+        let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+        let stack = self.kernel.socket(domain, libc::SOCK_STREAM, 0, id)?;
+        let started =
+            self.prepare(stack, request).and_then(|()| self.kernel.connect(stack, request.destination));
+        match started {
+            Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
+                self.kernel.close(stack);
+                Err(error)
+            }
+            _ => Ok(stack),
+        }
+    }
+
+    fn prepare(&self, stack: Socket, request: &Connect) -> io::Result<()> {
+        for StackOption { level, name, value } in &request.options {
+            if let Err(error) = self.kernel.set_option(stack, *level, *name, value) {
+                debug!(level, name, %error, "the stack does not take an option");
+            }
+        }
+        match request.bound {
+            Some(local) => self.kernel.bind(stack, for_family(local, request.destination.is_ipv6())),
+            None => Ok(()),
+        }
+    }
+
+    /// The stack's connection is up: join the guest's socket and start the relay.
+    fn up(&mut self, id: Id) {
+        let Some(Connection::Opening { request, stack, .. }) = self.connections.remove(&id) else { return };
+        let Connect { cookie, guest, v6, space, destination, waiting, flow, .. } = *request;
+        // Locked: from the join on the guest has its event, and may ask who its peer is.
+        let mut sockets = self.sockets.lock();
+        let joined = self.kernel.local_address(stack).and_then(|local| {
+            let p = space.join()?;
+            let flags =
+                EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
+            self.epoll.add(p.as_fd(), EpollEvent::new(flags, id))?;
+            sockets.set(cookie, State::Connected { local, peer: destination });
+            Ok((local, p))
+        });
+        drop(sockets);
+        let (local, p) = match joined {
+            Ok(joined) => joined,
+            Err(error) => {
+                // The guest closed its socket meanwhile, or took it elsewhere.
+                debug!(dst = %destination, %error, "nobody waits for this connection any more");
+                self.kernel.abort(stack);
+                self.forget(cookie, id);
+                flow.close(Ok(()));
+                return answer_all(&waiting, Err(libc::ECONNABORTED));
+            }
+        };
+        if waiting.iter().any(Pending::is_open) {
+            // A blocking connect(2) leaves its socket connected, not connecting: the next one
+            // must say EISCONN.
+            let _ = sys::connect(guest.as_fd(), space.again(v6));
+        }
+        flow.close(Ok(()));
+        answer_all(&waiting, Ok(()));
+        debug!(dst = %destination, "{JOINED}");
+        let relay = Relay::new(p, stack);
+        let names = (local, destination);
+        self.connections.insert(id, Connection::Open { cookie, relay, stack, names, queued: false });
+        self.enqueue(id);
+    }
+
+    fn up_and_reset(&mut self, id: Id) {
+        self.up(id);
+        if let Some(Connection::Open { relay, .. }) = self.connections.get(&id) {
+            relay.cut(&self.kernel);
+            self.end(id);
+        }
+    }
+
+    fn fail(&mut self, id: Id, errno: i32) {
+        let Some(Connection::Opening { request, stack, .. }) = self.connections.remove(&id) else { return };
+        self.give_up(stack, request.destination);
+        self.current.remove(&request.cookie);
+        self.refuse(*request, errno);
+    }
+
+    /// Tells the guest that its connection failed.
+    fn refuse(&mut self, request: Connect, errno: i32) {
+        let Connect { cookie, guest, v6, waiting, flow, .. } = request;
+        let blocking = waiting.iter().any(Pending::is_open);
+        // Known before the guest can see an event. A blocking call has its errno as answer, and
+        // SO_ERROR is then 0, as natively.
+        let state = if blocking { State::Idle } else { State::Failed { errno } };
+        // Locked: the guest may ask for SO_ERROR as soon as it has its event, and half-way through
+        // there would be another error to come.
+        let mut sockets = self.sockets.lock();
+        sockets.set(cookie, state);
+        let ended = match blocking {
+            // tcp_disconnect() leaves ECONNRESET behind.
+            true => sys::disconnect(guest.as_fd())
+                .and_then(|()| sys::int_option(guest.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR).map(drop)),
+            false => self.closed.refuse(guest.as_fd(), v6),
+        };
+        drop(sockets);
+        debug!(errno, "{REFUSED}");
+        if let Err(error) = ended {
+            debug!(%error, "cannot end a parked socket");
+        }
+        flow.close(Err(errno));
+        answer_all(&waiting, Err(errno));
+    }
+
+    fn forget(&mut self, cookie: Cookie, id: Id) {
+        if self.current.get(&cookie) == Some(&id) {
+            self.current.remove(&cookie);
+            self.sockets.lock().forget(cookie);
+        }
+    }
+
+    pub(super) fn drop_connection(&mut self, cookie: Cookie) {
+        let Some(id) = self.current.remove(&cookie) else { return };
+        match self.connections.remove(&id) {
+            Some(Connection::Opening { request, stack, .. }) => {
+                self.give_up(stack, request.destination);
+                answer_all(&request.waiting, Err(libc::ECONNABORTED));
+            }
+            Some(Connection::Open { stack, .. }) => self.kernel.abort(stack),
+            None => {}
+        }
+    }
+
+    pub(super) fn wait_for(&mut self, cookie: Cookie, pending: Pending) {
+        let opening = self.current.get(&cookie).and_then(|id| self.connections.get_mut(id));
+        match opening {
+            Some(Connection::Opening { request, .. }) => request.waiting.push(pending),
+            Some(Connection::Open { .. }) => pending.answer(Ok(())),
+            None => {
+                let mut sockets = self.sockets.lock();
+                let errno = match sockets.state(cookie) {
+                    State::Failed { errno } => {
+                        sockets.set(cookie, State::Idle);
+                        errno
+                    }
+                    _ => libc::ECONNABORTED,
+                };
+                drop(sockets);
+                pending.answer(Err(errno));
+            }
+        }
+    }
+
+    fn stack_of(&self, cookie: Cookie) -> Option<Socket> {
+        match self.connections.get(self.current.get(&cookie)?)? {
+            Connection::Open { stack, .. } | Connection::Opening { stack, .. } => Some(*stack),
+        }
+    }
+
+    pub(super) fn local_name(&self, cookie: Cookie, question: Question) {
+        let result = self.on_stack(cookie, Kernel::local_address);
+        self.shared.reply(Reply::LocalName { question, result });
+    }
+
+    pub(super) fn read(&self, cookie: Cookie, level: i32, name: i32, size: usize, question: Question) {
+        let result = self.on_stack(cookie, |kernel, stack| {
+            let mut value = vec![0; size];
+            let len = kernel.option(stack, level, name, &mut value)?;
+            value.truncate(len);
+            Ok(value)
+        });
+        self.shared.reply(Reply::Read { question, result });
+    }
+
+    pub(super) fn set(&self, cookie: Cookie, option: &StackOption) -> Result<(), i32> {
+        self.on_stack(cookie, |kernel, stack| {
+            kernel.set_option(stack, option.level, option.name, &option.value)
+        })
+    }
+
+    fn on_stack<T>(
+        &self,
+        cookie: Cookie,
+        call: impl FnOnce(&Kernel, Socket) -> io::Result<T>,
+    ) -> Result<T, i32> {
+        let stack = self.stack_of(cookie).ok_or(libc::ENOTCONN)?;
+        call(&self.kernel, stack).map_err(|e| e.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+fn answer_all(waiting: &[Pending], result: Result<(), i32>) {
+    for pending in waiting {
+        pending.answer(result);
+    }
+}
