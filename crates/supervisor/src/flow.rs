@@ -16,7 +16,7 @@ pub struct Flow {
     pub pid: i32,
     /// Its name, as in /proc/PID/comm.
     pub comm: String,
-    /// "tcp".
+    /// "icmp", "tcp" or "udp". Of datagrams there is one record for each destination of a socket.
     pub proto: &'static str,
     /// Where to.
     pub destination: SocketAddr,

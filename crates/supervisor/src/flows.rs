@@ -23,6 +23,8 @@ pub(crate) struct Open {
 pub(crate) struct Asked {
     pub(crate) pid: i32,
     pub(crate) comm: String,
+    /// "icmp", "tcp" or "udp".
+    pub(crate) proto: &'static str,
     pub(crate) destination: SocketAddr,
     pub(crate) since: Instant,
 }
@@ -34,12 +36,12 @@ impl Open {
         rule: Option<String>,
         sink: Option<Arc<dyn FlowSink>>,
     ) -> Self {
-        let Asked { pid, comm, destination, since } = asked;
+        let Asked { pid, comm, proto, destination, since } = asked;
         let flow = Flow {
             time: SystemTime::now() - since.elapsed(),
             pid,
             comm,
-            proto: "tcp",
+            proto,
             destination,
             verdict,
             rule,

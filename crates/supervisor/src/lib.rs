@@ -24,6 +24,7 @@ mod address;
 mod calls;
 mod config;
 mod descendants;
+mod ends;
 mod error;
 mod flow;
 mod flows;

@@ -33,6 +33,43 @@ const IPV6_FLOWINFO_SEND: i32 = 33;
 const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
 const IP_LOCAL_PORT_RANGE: i32 = 51;
 
+/// Where setsockopt(2) takes effect on a datagram or netlink socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Datagrams {
+    /// On the guest's end and in the stack: sizes of queues.
+    Both,
+    Refused(i32),
+    /// In the stack, which knows what an ordinary user may.
+    Stack,
+}
+
+/// Everything concerns the stack's socket only, but for what would lead a packet past the verdict.
+pub(crate) fn datagram(level: i32, name: i32) -> Datagrams {
+    match (level, name) {
+        (libc::SOL_SOCKET, libc::SO_RCVBUF | libc::SO_SNDBUF) => Datagrams::Both,
+        (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER..=libc::SO_DETACH_FILTER) => {
+            Datagrams::Refused(libc::ENOPROTOOPT)
+        }
+        (libc::IPPROTO_IP, libc::IP_FREEBIND | libc::IP_OPTIONS | libc::IP_TRANSPARENT) => {
+            Datagrams::Refused(libc::EPERM)
+        }
+        (
+            libc::IPPROTO_IPV6,
+            libc::IPV6_2292DSTOPTS
+            | libc::IPV6_2292HOPOPTS
+            | libc::IPV6_2292PKTOPTIONS
+            | libc::IPV6_2292RTHDR
+            | libc::IPV6_DSTOPTS
+            | libc::IPV6_FREEBIND
+            | libc::IPV6_HOPOPTS
+            | libc::IPV6_RTHDR
+            | libc::IPV6_RTHDRDSTOPTS
+            | libc::IPV6_TRANSPARENT,
+        ) => Datagrams::Refused(libc::EPERM),
+        _ => Datagrams::Stack,
+    }
+}
+
 /// The allow-list. What is not in it does not exist for a guest: `ENOPROTOOPT`.
 pub(crate) fn side(level: i32, name: i32) -> Side {
     match level {

@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use crate::calls::{Calls, Gate, Sends};
 use crate::config::{Config, Counters, End, Outcome};
+use crate::ends::Ends;
 use crate::job::{Incoming, command_ends};
 use crate::park::Lot;
 use crate::points::{COMMAND_ENDED, LINK_OPEN, LISTENER_TAKEN};
@@ -76,6 +77,8 @@ struct Prepared {
     local: Vec<ipnet::IpNet>,
     near: Vec<ipnet::IpNet>,
     sockets: Arc<Sockets>,
+    ends: Arc<Ends>,
+    resolver: Option<std::net::IpAddr>,
     booting: Option<Booting>,
 }
 
@@ -92,6 +95,8 @@ impl Prepared {
         let near = local.iter().copied().chain(network.iter().flat_map(host::near)).collect();
         let policy = Policy::new(std::mem::take(&mut config.rules), around)?;
         let sockets = Arc::new(Sockets::default());
+        let ends = Arc::new(Ends::default());
+        let resolver = network.as_ref().filter(|_| config.dns).and_then(|network| network.dns);
         if link.is_some() && !host::can_start_connects() {
             warn!("net.ipv4.tcp_fastopen lacks bit 1: blocking connects through the stack fail");
         }
@@ -99,16 +104,16 @@ impl Prepared {
             Some(link) => {
                 debug!(?link, "{LINK_OPEN}");
                 let library = netshunt_lkl::find(config.library.as_deref())?;
-                Some(Stack::start(&library, link, sockets.clone(), features)?)
+                Some(Stack::start(&library, link, sockets.clone(), ends.clone(), features)?)
             }
             None => None,
         };
-        Ok(Prepared { config, features, policy, local, near, sockets, booting })
+        Ok(Prepared { config, features, policy, local, near, sockets, ends, resolver, booting })
     }
 
     /// Forks the guest while the stack boots, and lets it go when both are ready.
     fn start(self) -> Result<(Child, (Service, Incoming)), Error> {
-        let Prepared { config, features, policy, local, near, sockets, booting } = self;
+        let Prepared { config, features, policy, local, near, sockets, ends, resolver, booting } = self;
         let Config { command, shunt, unix, keep_fds, keep_caps, wait, flows, .. } = config;
         let options = guest::Options { features: &features, keep_fds: &keep_fds, keep_caps };
         let held = guest::start(&command, &options)?;
@@ -125,6 +130,8 @@ impl Prepared {
                 sends: Arc::new(Sends::new(&unix, inherited::has_datagram(&keep_fds))),
                 unix: Arc::new(Gate::new(unix, &features)),
                 sockets,
+                ends,
+                resolver,
                 stack,
                 shunt: shunt.map(Arc::<dyn Backend>::from),
                 flows: flows.map(Arc::from),

@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use tokio::io::unix::AsyncFd;
 
@@ -171,6 +171,100 @@ pub(crate) fn send_message(
     // call; sendmsg(2) writes to none of them, so const memory may be cast.
     let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// A pair of AF_UNIX datagram sockets: the guest's end, and ours, which never waits.
+///
+/// Both get names of their own (unix(7), autobind) when they are paired already: nobody else can send to
+/// either, and we can find out whether the guest's is still there.
+pub(crate) fn datagram_pair(nonblocking: bool) -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: `fds` has room for two descriptors.
+    check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) })?;
+    // SAFETY: socketpair(2) gave us these descriptors and nobody else knows them.
+    let [guest, ours] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    let family = (libc::AF_UNIX as libc::sa_family_t).to_ne_bytes();
+    bind_raw(guest.as_fd(), &family)?;
+    bind_raw(ours.as_fd(), &family)?;
+    if nonblocking {
+        // SAFETY: no pointers.
+        check(unsafe { libc::fcntl(guest.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
+    }
+    Ok((guest, ours))
+}
+
+fn unix_address(name: &[u8]) -> Vec<u8> {
+    [&(libc::AF_UNIX as libc::sa_family_t).to_ne_bytes(), name].concat()
+}
+
+/// connect(2) of an AF_UNIX socket to a `sun_path`.
+pub(crate) fn connect_unix(fd: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+    connect_bytes(fd, &unix_address(name))
+}
+
+/// Sends an empty datagram to a `sun_path`, from nowhere.
+pub(crate) fn send_nothing(name: &[u8]) -> io::Result<()> {
+    let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::socket(libc::AF_UNIX, kind, 0) })?;
+    // SAFETY: socket(2) gave us this descriptor and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    send_message(socket.as_fd(), &unix_address(name), &[], &[], libc::MSG_DONTWAIT).map(drop)
+}
+
+/// Bytes that were sent and not received yet, with what the kernel adds to them (SIOCOUTQ, unix(7)).
+pub(crate) fn unread(fd: BorrowedFd<'_>) -> io::Result<i32> {
+    let mut value: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ writes one int.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCOUTQ, &raw mut value) })?;
+    Ok(value)
+}
+
+/// A non-blocking, close-on-exec UDP socket.
+pub(crate) fn udp_socket(v6: bool) -> io::Result<OwnedFd> {
+    let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::socket(domain, kind, 0) })?;
+    // SAFETY: socket(2) gave us this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// recvmsg(2) without waiting: the length, the sender and `msg_flags`. With MSG_TRUNC the length is that of the whole
+/// datagram.
+fn receive(fd: BorrowedFd<'_>, into: &mut [u8], flags: i32) -> io::Result<(usize, Option<SocketAddr>, i32)> {
+    let mut name = [0u8; address::STORAGE];
+    let mut buffer = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let mut message = libc::msghdr {
+        msg_name: name.as_mut_ptr().cast(),
+        msg_namelen: name.len() as libc::socklen_t,
+        msg_iov: &raw mut buffer,
+        msg_iovlen: 1,
+        msg_control: std::ptr::null_mut(),
+        msg_controllen: 0,
+        msg_flags: 0,
+    };
+    // SAFETY: each pointer is to as many writable bytes as its length says, and they outlive the call.
+    let n = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags | libc::MSG_DONTWAIT) };
+    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    let length = (message.msg_namelen as usize).min(name.len());
+    let from = match address::Address::parse(&name[..length]) {
+        Some(address::Address::Inet(from)) => Some(from),
+        _ => None,
+    };
+    Ok((n, from, message.msg_flags))
+}
+
+/// recvfrom(2) of an internet socket without waiting; no sender for those of other families.
+pub(crate) fn recv_from(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Option<SocketAddr>)> {
+    receive(fd, into, 0).map(|(n, from, _)| (n, from))
+}
+
+/// The next datagram without waiting: the length of all of it, cut to `into`. `peek` leaves it where it is.
+pub(crate) fn recv_datagram(fd: BorrowedFd<'_>, into: &mut [u8], peek: bool) -> io::Result<usize> {
+    let flags = if peek { libc::MSG_TRUNC | libc::MSG_PEEK } else { libc::MSG_TRUNC };
+    receive(fd, into, flags).map(|(n, ..)| n)
 }
 
 /// shutdown(2) of the writing side.

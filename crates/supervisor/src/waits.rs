@@ -94,7 +94,11 @@ impl Wait {
             return false;
         }
         if let Some(notification) = self.pending.take() {
-            notification.restart();
+            // sock_intr_errno() of include/net/sock.h: with a time-out it is not restarted.
+            match self.limit {
+                None => notification.restart(),
+                Some(_) => notification.fail(libc::EINTR),
+            }
         }
         true
     }

@@ -48,6 +48,31 @@ const fn rule(call: &'static str, when: &'static [When], action: super::Action, 
 
 const INTERNET: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
 const SOL_SOCKET: &[u32] = &[libc::SOL_SOCKET as u32];
+/// What the guest's own end of a mediated socket does not know.
+const STACKS_OPTIONS: &[u32] = &[
+    libc::SO_BROADCAST as u32,
+    libc::SO_DOMAIN as u32,
+    libc::SO_ERROR as u32,
+    libc::SO_PROTOCOL as u32,
+    libc::SO_REUSEADDR as u32,
+    libc::SO_TYPE as u32,
+];
+const STACKS_LEVELS: &[u32] = &[
+    libc::IPPROTO_IP as u32,
+    libc::IPPROTO_IPV6 as u32,
+    libc::IPPROTO_TCP as u32,
+    libc::IPPROTO_UDP as u32,
+    libc::SOL_NETLINK as u32,
+];
+/// Those and SOL_SOCKET.
+const LEVELS: &[u32] = &[
+    libc::IPPROTO_IP as u32,
+    libc::IPPROTO_IPV6 as u32,
+    libc::IPPROTO_TCP as u32,
+    libc::IPPROTO_UDP as u32,
+    libc::SOL_NETLINK as u32,
+    libc::SOL_SOCKET as u32,
+];
 const FASTOPEN: u32 = libc::MSG_FASTOPEN as u32;
 
 /// A send that does not connect.
@@ -91,20 +116,17 @@ static TABLE: &[Rule] = &[
 
     // Options. Those of the guest's own end are native.
     rule("setsockopt", &[is(1, SOL_SOCKET), is(2, &[
-        libc::SO_PASSCRED as u32, libc::SO_RCVLOWAT as u32, libc::SO_REUSEADDR as u32,
+        libc::SO_PASSCRED as u32, libc::SO_RCVLOWAT as u32,
         libc::SO_RCVTIMEO as u32, libc::SO_SNDTIMEO as u32, SO_RCVTIMEO_NEW as u32, SO_SNDTIMEO_NEW as u32,
     ])], Allow, "touches only the guest's own end"),
     rule("setsockopt", &[is_not(1, SOL_SOCKET)], Notify, "the stack's end may need it, or it must be refused"),
-    rule("getsockopt", &[is(1, SOL_SOCKET), is_not(2, &[libc::SO_ERROR as u32])], Allow,
+    rule("getsockopt", &[is(1, SOL_SOCKET), is_not(2, STACKS_OPTIONS)], Allow,
         "the guest's own end tells the truth"),
-    rule("getsockopt", &[is_not(1, &[
-        libc::SOL_SOCKET as u32, libc::IPPROTO_IP as u32, libc::IPPROTO_TCP as u32, libc::IPPROTO_IPV6 as u32,
-    ])], Allow, "no level of an internet socket"),
-    rule("getsockopt", &[is(1, SOL_SOCKET), is(2, &[libc::SO_ERROR as u32])], Notify,
-        "the error of a parked or failed connection is the stack's"),
-    rule("getsockopt", &[is(1, &[
-        libc::IPPROTO_IP as u32, libc::IPPROTO_TCP as u32, libc::IPPROTO_IPV6 as u32,
-    ])], Notify, "the stack's end knows the answer"),
+    rule("getsockopt", &[is_not(1, LEVELS)], Allow,
+        "no level of an internet socket"),
+    rule("getsockopt", &[is(1, SOL_SOCKET), is(2, STACKS_OPTIONS)], Notify,
+        "the error of a parked or failed connection is the stack's, and what a datagram socket is"),
+    rule("getsockopt", &[is(1, STACKS_LEVELS)], Notify, "the stack's end knows the answer"),
 
     // An address beside the data, or in a message, which the filter cannot see. A TCP socket ignores
     // it but for MSG_FASTOPEN, which connects; EOPNOTSUPP is the answer of net.ipv4.tcp_fastopen=0.
@@ -115,6 +137,12 @@ static TABLE: &[Rule] = &[
     rule("sendmsg", &[fast_open(2)], Errno(libc::EOPNOTSUPP), "connects"),
     rule("sendmmsg", &[plain(3)], Notify, "destinations may stand in the messages"),
     rule("sendmmsg", &[fast_open(3)], Errno(libc::EOPNOTSUPP), "connects"),
+
+    // Who sent it: only for those who ask.
+    rule("recvfrom", &[When::Null { arg: 4 }], Allow, "recv(2)"),
+    rule("recvfrom", &[When::NotNull { arg: 4 }], Notify, "a datagram's sender is known to the stack"),
+    rule("recvmsg", &[], Notify, "a datagram's sender is known to the stack; continued for other sockets"),
+    rule("recvmmsg", &[], Notify, "a datagram's sender is known to the stack; continued for other sockets"),
 
     // Interfaces and routes.
     rule("ioctl", &[When::NoneOf { arg: 1, mask: IOCTL_GROUP, values: &[SIOC] }], Allow, "not of a socket"),

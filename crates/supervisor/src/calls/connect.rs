@@ -49,6 +49,10 @@ impl Calls {
             Err(errno) => return notification.fail(errno),
         };
         match subject.kind {
+            Kind::End => match subject.end {
+                Some(end) => self.connect_end(notification, end, &address),
+                None => notification.fail(libc::EIO),
+            },
             Kind::Foreign => self.natively(notification, subject, address),
             Kind::Other => {
                 self.report("connect on a socket that is not mediated", &notification);
@@ -146,7 +150,7 @@ impl Calls {
     }
 
     fn judge(&self, attempt: Attempt, since: Instant) {
-        let (verdict, rule, way) = self.verdict(attempt.destination);
+        let (verdict, rule, way) = self.verdict(&Destination::tcp(attempt.destination));
         trace!(dst = %attempt.destination, ?verdict, "{VERDICT}");
         let tid = attempt.notification.tid().0;
         // Reading /proc costs more than the rest of the call: only for somebody who is told.
@@ -156,7 +160,7 @@ impl Calls {
             true => (thread.process().unwrap_or(tid), thread.comm()),
             false => (tid, String::new()),
         };
-        let asked = Asked { pid, comm, destination: attempt.destination, since };
+        let asked = Asked { pid, comm, proto: "tcp", destination: attempt.destination, since };
         let flow = Open::new(asked, verdict, rule, self.flows.clone());
         let fail = |attempt: Attempt, flow: Open, errno| {
             flow.close(Err(errno));
@@ -174,27 +178,28 @@ impl Calls {
     }
 
     /// Whether the stack or the link itself answers for that address.
-    fn is_near(&self, destination: SocketAddr) -> bool {
+    pub(super) fn is_near(&self, destination: SocketAddr) -> bool {
         self.near.iter().any(|net| net.contains(&destination.ip()))
     }
 
     /// The policy's verdict, the rule that decided, and where the host says that the destination is.
-    fn verdict(&self, destination: SocketAddr) -> (Verdict, Option<String>, Way) {
+    pub(super) fn verdict(&self, destination: &Destination) -> (Verdict, Option<String>, Way) {
         let judge = || {
             let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
-            let decision = policy.judge(&Destination::tcp(destination));
+            let decision = policy.judge(destination);
             (decision.verdict, decision.rule.map(ToString::to_string))
         };
         let (verdict, rule) = judge();
         if matches!(verdict, Verdict::Deny(_)) {
             return (verdict, rule, Way::Away);
         }
-        let way = self.routes.way(destination.ip());
+        let way = self.routes.way(destination.address.ip());
         if way != Way::Local {
             return (verdict, rule, way);
         }
         // It is the host's: did the policy know that?
-        let news = self.policy.write().unwrap_or_else(PoisonError::into_inner).learn_host(destination.ip());
+        let news =
+            self.policy.write().unwrap_or_else(PoisonError::into_inner).learn_host(destination.address.ip());
         let (verdict, rule) = if news { judge() } else { (verdict, rule) };
         (verdict, rule, way)
     }
@@ -402,8 +407,13 @@ fn libc_error(errno: i32) -> std::io::Error {
 
 /// SO_SNDTIMEO, which bounds connect(2) too; zero means for ever.
 pub(super) fn send_timeout(subject: &Subject) -> Option<Duration> {
+    timeout(subject, libc::SO_SNDTIMEO)
+}
+
+/// SO_SNDTIMEO or SO_RCVTIMEO; `None` means for ever.
+pub(super) fn timeout(subject: &Subject, name: i32) -> Option<Duration> {
     let mut value = [0; 16];
-    sys::option(subject.fd(), libc::SOL_SOCKET, libc::SO_SNDTIMEO, &mut value).ok()?;
+    sys::option(subject.fd(), libc::SOL_SOCKET, name, &mut value).ok()?;
     let (seconds, micros) = value.split_at(8);
     let seconds = i64::from_ne_bytes(seconds.try_into().ok()?);
     let micros = i64::from_ne_bytes(micros.try_into().ok()?);

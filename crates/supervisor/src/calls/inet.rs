@@ -21,10 +21,13 @@ impl Calls {
         if subject.kind == Kind::Unix {
             return self.bind_unix(notification, subject);
         }
+        if let Some(end) = subject.end {
+            return self.bind_end(notification, end);
+        }
         let result = read_address(&notification, 1, 2).and_then(|address| match subject.kind {
             Kind::Foreign => sys::bind_raw(subject.fd(), &address).map_err(|e| errno(&e)),
             Kind::Tcp { v6 } => self.bind_tcp(&subject, &address, v6),
-            Kind::Other | Kind::Unix => Err(libc::EACCES),
+            Kind::End | Kind::Other | Kind::Unix => Err(libc::EACCES),
         });
         answer(notification, result);
     }
@@ -64,6 +67,7 @@ impl Calls {
             Err(errno) => return notification.fail(errno),
         };
         match subject.kind {
+            Kind::End => notification.fail(libc::EOPNOTSUPP),
             Kind::Unix => {
                 let result = self.unix.listen(&subject, notification.int_arg(1));
                 answer(notification, result);

@@ -78,7 +78,10 @@ impl Calls {
             (Asks::Sets, _) => return notification.fail(libc::EPERM),
             _ => return self.fail(notification, "interface and route ioctls", libc::ENOTTY),
         };
-        let domain = sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_DOMAIN);
+        let domain = match &subject.end {
+            Some(end) => Ok(end.domain),
+            None => sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_DOMAIN),
+        };
         let inet = domain.is_ok_and(|domain| domain == libc::AF_INET);
         match read(&notification, notification.addr_arg(2)) {
             Ok(asked) => stack.ask(Command::Interfaces(Box::new(Interfaces { notification, inet, asked }))),

@@ -2,15 +2,18 @@
 //! it; what nobody handles is refused and logged.
 
 mod connect;
+mod ends;
 mod inet;
 mod ioctl;
 mod names;
 mod options;
+mod receive;
 mod refuse;
 mod send;
 mod unix;
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -21,8 +24,8 @@ use netshunt_policy::Policy;
 use tracing::trace;
 
 use crate::FlowSink;
+use crate::ends::{End, Ends};
 use crate::park::Lot;
-use crate::pending::answer;
 use crate::points::NOTIFICATION;
 use crate::routes::Routes;
 use crate::sockets::{Cookie, Sockets};
@@ -39,6 +42,9 @@ pub(crate) struct Calls {
     pub(crate) sends: Arc<Sends>,
     pub(crate) unix: Arc<Gate>,
     pub(crate) sockets: Arc<Sockets>,
+    pub(crate) ends: Arc<Ends>,
+    /// Where queries go that ask a name server on the guest's own loopback, and nobody is there.
+    pub(crate) resolver: Option<IpAddr>,
     pub(crate) stack: Option<Stack>,
     pub(crate) shunt: Option<Arc<dyn Backend>>,
     pub(crate) flows: Option<Arc<dyn FlowSink>>,
@@ -59,6 +65,7 @@ pub(crate) struct Calls {
 }
 
 pub(crate) use ioctl::Asked;
+pub(crate) use receive::{Call as ReceiveCall, Receive};
 pub(crate) use send::Sends;
 pub(crate) use unix::Gate;
 
@@ -68,11 +75,15 @@ pub(crate) struct Subject {
     pub(crate) fd: OwnedFd,
     pub(crate) thread: GuestThread,
     pub(crate) kind: Kind,
+    /// Of [`Kind::End`].
+    pub(crate) end: Option<Arc<End>>,
 }
 
 /// What netshunt has to do with a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// A datagram or netlink socket of ours: one of a pair of AF_UNIX ones.
+    End,
     /// Of another network namespace, which the guest made: its own affair.
     Foreign,
     /// Not mediated.
@@ -110,7 +121,13 @@ impl Calls {
         let thread = notification.thread().map_err(|_| libc::EBADF)?;
         let fd = thread.descriptor(notification.fd_arg(0)).map_err(|_| libc::EBADF)?;
         let kind = self.kind(fd.as_fd()).map_err(|e| errno(&e))?;
-        Ok(Subject { fd, thread, kind })
+        if kind == Kind::Unix && !self.ends.is_empty() {
+            let cookie = sys::cookie(fd.as_fd(), libc::SO_COOKIE).map_err(|e| errno(&e))?;
+            if let Some(end) = self.ends.find(Cookie(cookie)) {
+                return Ok(Subject { fd, thread, kind: Kind::End, end: Some(end) });
+            }
+        }
+        Ok(Subject { fd, thread, kind, end: None })
     }
 
     fn kind(&self, fd: BorrowedFd<'_>) -> std::io::Result<Kind> {
@@ -149,6 +166,7 @@ impl Calls {
             libc::SYS_getsockopt => self.get_option(notification),
             libc::SYS_ioctl => self.ioctl(notification),
             libc::SYS_listen => self.listen(notification),
+            libc::SYS_recvfrom | libc::SYS_recvmmsg | libc::SYS_recvmsg => self.receive(notification),
             libc::SYS_sendmmsg | libc::SYS_sendmsg | libc::SYS_sendto => self.send(notification),
             libc::SYS_setsockopt => self.set_option(notification),
             libc::SYS_socket | libc::SYS_socketpair if notification.int_arg(0) == libc::AF_UNIX => {
@@ -160,10 +178,12 @@ impl Calls {
 }
 
 /// Writes the answer of a call to where the guest wants it.
-fn write_all(notification: Notification, pieces: Result<Vec<(TargetAddr, Vec<u8>)>, i32>) {
+fn write_all(notification: Notification, pieces: Result<Vec<(TargetAddr, Vec<u8>)>, i32>, value: i64) {
     let write = |(at, bytes): (TargetAddr, Vec<u8>)| notification.write(at, &bytes).map_err(|_| libc::EFAULT);
-    let written = pieces.and_then(|pieces| pieces.into_iter().try_for_each(write));
-    answer(notification, written);
+    match pieces.and_then(|pieces| pieces.into_iter().try_for_each(write)) {
+        Ok(()) => notification.succeed(value),
+        Err(errno) => notification.fail(errno),
+    }
 }
 
 impl Handler for Calls {
@@ -178,7 +198,14 @@ impl Handler for Calls {
         let Some(stack) = &self.stack else { return };
         while let Some(reply) = stack.next_reply() {
             match reply {
-                Reply::Write { notification, pieces } => write_all(notification, pieces),
+                Reply::Errors { notification, receive, got } => receive.reply(notification, got),
+                Reply::Arrived(end) => self.arrived(&end),
+                Reply::Inject { notification, guest, cloexec } => {
+                    // A failure is the guest's to see; its end is then missed by the next sweep.
+                    let _ = notification.inject(guest.as_fd(), cloexec);
+                }
+                Reply::Name { notification, name } => ends::reply_name(notification, name),
+                Reply::Write { notification, pieces, value } => write_all(notification, pieces, value),
                 Reply::LocalName { question, result } => names::reply(question, result),
                 Reply::Read { question, result } => options::reply(question, result),
             }

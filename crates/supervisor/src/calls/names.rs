@@ -1,20 +1,23 @@
 //! getsockname(2) and getpeername(2): a mediated socket shows the stack's addresses.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use netshunt_notify::{Notification, TargetAddr};
 
 use super::{Calls, Kind, Subject};
 use crate::address::encode;
-use crate::sockets::State;
+use crate::ends::End;
+use crate::sockets::{Cookie, State};
 use crate::stack::{Command, Question};
 use crate::sys;
 
 impl Calls {
     pub(super) fn local_name(&self, notification: Notification) {
         let (subject, cookie) = match self.mediated(&notification) {
-            Ok(Some(found)) => found,
-            Ok(None) => return notification.proceed(),
+            Ok(Whose::Tcp(subject, cookie)) => (subject, cookie),
+            Ok(Whose::End(end)) => return self.name_of_end(notification, end, false),
+            Ok(Whose::Host) => return notification.proceed(),
             Err(errno) => return notification.fail(errno),
         };
         let (state, bound) = {
@@ -27,7 +30,7 @@ impl Calls {
         };
         match (state, bound) {
             (State::Connected { local, .. } | State::Ended { local, .. }, _) => {
-                write_name(notification, local, subject.is_v6());
+                write_name(notification, &encode(local, subject.is_v6()));
             }
             (State::Connecting { .. }, _) => match &self.stack {
                 Some(stack) => {
@@ -37,7 +40,7 @@ impl Calls {
                 None => notification.fail(libc::EIO),
             },
             (State::Idle | State::Failed { .. }, Some(bound)) => {
-                write_name(notification, bound, subject.is_v6());
+                write_name(notification, &encode(bound, subject.is_v6()));
             }
             // What the host would say of an unbound socket is what any kernel would: no address.
             (State::Idle | State::Failed { .. }, None) => {
@@ -45,15 +48,16 @@ impl Calls {
                     true => SocketAddr::from(([0u16; 8], 0)),
                     false => SocketAddr::from(([0u8; 4], 0)),
                 };
-                write_name(notification, unspecified, subject.is_v6());
+                write_name(notification, &encode(unspecified, subject.is_v6()));
             }
         }
     }
 
     pub(super) fn peer_name(&self, notification: Notification) {
         let (subject, cookie) = match self.mediated(&notification) {
-            Ok(Some(found)) => found,
-            Ok(None) => return notification.proceed(),
+            Ok(Whose::Tcp(subject, cookie)) => (subject, cookie),
+            Ok(Whose::End(end)) => return self.name_of_end(notification, end, true),
+            Ok(Whose::Host) => return notification.proceed(),
             Err(errno) => return notification.fail(errno),
         };
         let Some(state) = self.sockets.lock().find(cookie).map(|entry| entry.state) else {
@@ -62,7 +66,7 @@ impl Calls {
         match state {
             // The host knows whether the guest's end is still connected.
             State::Connected { peer, .. } | State::Ended { peer, .. } => match sys::peer_name(subject.fd()) {
-                Ok(_) => write_name(notification, peer, subject.is_v6()),
+                Ok(_) => write_name(notification, &encode(peer, subject.is_v6())),
                 Err(error) => notification.fail(super::errno(&error)),
             },
             State::Connecting { .. } | State::Failed { .. } | State::Idle => {
@@ -71,21 +75,25 @@ impl Calls {
         }
     }
 
-    /// The socket and its cookie if it is one of ours; `None` if the host may answer.
-    fn mediated(
-        &self,
-        notification: &Notification,
-    ) -> Result<Option<(Subject, crate::sockets::Cookie)>, i32> {
+    fn mediated(&self, notification: &Notification) -> Result<Whose, i32> {
         let subject = self.subject(notification)?;
-        match subject.kind {
-            Kind::Tcp { .. } => {
+        match (subject.kind, &subject.end) {
+            (Kind::Tcp { .. }, _) => {
                 let cookie = subject.cookie()?;
-                Ok(Some((subject, cookie)))
+                Ok(Whose::Tcp(subject, cookie))
             }
+            (_, Some(end)) => Ok(Whose::End(end.clone())),
             // These calls carry no address in: letting the host answer gives nothing away.
-            Kind::Foreign | Kind::Other | Kind::Unix => Ok(None),
+            (Kind::End | Kind::Foreign | Kind::Other | Kind::Unix, None) => Ok(Whose::Host),
         }
     }
+}
+
+/// Who knows a socket's names.
+enum Whose {
+    End(Arc<End>),
+    Host,
+    Tcp(Subject, Cookie),
 }
 
 impl Subject {
@@ -97,16 +105,15 @@ impl Subject {
 /// Answers a `LocalName` question.
 pub(super) fn reply(question: Question, result: Result<SocketAddr, i32>) {
     match result {
-        Ok(address) => write_name(question.notification, address, question.v6),
+        Ok(address) => write_name(question.notification, &encode(address, question.v6)),
         Err(errno) => question.notification.fail(errno),
     }
 }
 
-/// Writes `address` to the guest's buffer (argument 1) and its length (argument 2), as
+/// Writes a name to the guest's buffer (argument 1) and its length (argument 2), as
 /// move_addr_to_user() in net/socket.c does: cut to the buffer, the true length reported.
-fn write_name(notification: Notification, address: SocketAddr, v6: bool) {
-    let bytes = encode(address, v6);
-    let written = write_sized(&notification, 1, 2, &bytes, bytes.len());
+pub(super) fn write_name(notification: Notification, name: &[u8]) {
+    let written = write_sized(&notification, 1, 2, name, name.len());
     crate::pending::answer(notification, written);
 }
 

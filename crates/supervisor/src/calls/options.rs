@@ -17,10 +17,17 @@ const LONGEST: usize = 1024;
 impl Calls {
     pub(super) fn get_option(&self, notification: Notification) {
         let (level, name) = (notification.int_arg(1), notification.int_arg(2));
-        let found = self.subject(&notification).and_then(|subject| match subject.kind {
+        let subject = match self.subject(&notification) {
+            Ok(subject) => subject,
+            Err(errno) => return notification.fail(errno),
+        };
+        if let Some(end) = subject.end.clone() {
+            return self.option_of_end(notification, &subject, end);
+        }
+        let found = match subject.kind {
             Kind::Tcp { .. } => subject.cookie().map(|cookie| Some((subject, cookie))),
-            Kind::Foreign | Kind::Other | Kind::Unix => Ok(None),
-        });
+            Kind::End | Kind::Foreign | Kind::Other | Kind::Unix => Ok(None),
+        };
         let (subject, cookie) = match found {
             Ok(Some(found)) => found,
             // Reads carry nothing in: the host may answer.
@@ -70,16 +77,13 @@ impl Calls {
         name: i32,
         subject: &Subject,
     ) {
-        let mut room = [0; 4];
-        if notification.read(notification.addr_arg(4), &mut room).is_err() {
-            return notification.fail(libc::EFAULT);
-        }
-        let Ok(room) = usize::try_from(i32::from_ne_bytes(room)) else {
-            return notification.fail(libc::EINVAL);
+        let size = match read_room(&notification) {
+            Ok(size) => size,
+            Err(errno) => return notification.fail(errno),
         };
         let Some(stack) = &self.stack else { return notification.fail(libc::EIO) };
         let question = Question { notification, v6: subject.is_v6() };
-        stack.ask(Command::Read { cookie, level, name, size: room.min(LONGEST), question });
+        stack.ask(Command::Read { cookie, level, name, size, question });
     }
 
     pub(super) fn set_option(&self, notification: Notification) {
@@ -87,6 +91,9 @@ impl Calls {
             Ok(subject) => subject,
             Err(errno) => return notification.fail(errno),
         };
+        if let Some(end) = subject.end.clone() {
+            return self.set_option_of_end(notification, &subject, end);
+        }
         let option = match read_option(&notification) {
             Ok(option) => option,
             Err(errno) => return notification.fail(errno),
@@ -99,7 +106,7 @@ impl Calls {
                 self.report_option(&option);
                 notification.fail(libc::ENOPROTOOPT);
             }
-            Kind::Other => notification.fail(libc::ENOPROTOOPT),
+            Kind::End | Kind::Other => notification.fail(libc::ENOPROTOOPT),
             Kind::Tcp { .. } => self.set_tcp_option(notification, &subject, option),
         }
     }
@@ -188,7 +195,7 @@ fn set_on_host(subject: &Subject, option: &StackOption) -> Result<(), i32> {
     sys::set_option(subject.fd(), option.level, option.name, &option.value).map_err(|e| errno(&e))
 }
 
-fn read_option(notification: &Notification) -> Result<StackOption, i32> {
+pub(super) fn read_option(notification: &Notification) -> Result<StackOption, i32> {
     let length = usize::try_from(notification.int_arg(4)).map_err(|_| libc::EINVAL)?;
     if length > LONGEST {
         return Err(libc::EINVAL);
@@ -200,8 +207,16 @@ fn read_option(notification: &Notification) -> Result<StackOption, i32> {
     Ok(StackOption { level: notification.int_arg(1), name: notification.int_arg(2), value })
 }
 
+/// How much of an option's value is wanted (argument 4).
+pub(super) fn read_room(notification: &Notification) -> Result<usize, i32> {
+    let mut room = [0; 4];
+    notification.read(notification.addr_arg(4), &mut room).map_err(|_| libc::EFAULT)?;
+    let room = usize::try_from(i32::from_ne_bytes(room)).map_err(|_| libc::EINVAL)?;
+    Ok(room.min(LONGEST))
+}
+
 /// Writes an option's value: cut to the guest's buffer, as is the length.
-fn write_value(notification: &Notification, value: &[u8]) -> Result<(), i32> {
+pub(super) fn write_value(notification: &Notification, value: &[u8]) -> Result<(), i32> {
     let mut room = [0; 4];
     notification.read(notification.addr_arg(4), &mut room).map_err(|_| libc::EFAULT)?;
     let room = usize::try_from(i32::from_ne_bytes(room)).map_err(|_| libc::EINVAL)?;

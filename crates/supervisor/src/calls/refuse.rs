@@ -31,7 +31,7 @@ impl Calls {
         }
     }
 
-    /// A socket that is neither AF_UNIX nor TCP.
+    /// A socket that is neither AF_UNIX nor TCP: of datagrams or netlink, or refused.
     fn socket(&self, notification: Notification) {
         let own = notification.thread().and_then(|thread| thread.net_namespace());
         match own {
@@ -43,6 +43,9 @@ impl Calls {
             Err(error) => return notification.fail(errno(&error)),
         }
         let (domain, kind) = (notification.int_arg(0), notification.int_arg(1) & 0xf);
+        if self.is_end(domain, kind, notification.int_arg(2)) {
+            return self.make_end(notification);
+        }
         let (what, errno) = match (domain, kind) {
             (libc::AF_INET | libc::AF_INET6, libc::SOCK_RAW) | (libc::AF_PACKET, _) => {
                 ("raw and packet sockets", libc::EPERM)

@@ -9,6 +9,7 @@
 
 mod attached;
 mod datagrams;
+mod ends;
 mod message;
 
 use std::collections::VecDeque;
@@ -23,7 +24,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Signal, pidfd_send_signal};
 
 use self::attached::Attached;
-use self::datagrams::Datagrams;
+use self::datagrams::{Datagrams, Unsettled};
 use self::message::{Limits, Message};
 use super::connect::{Slot, send_timeout};
 use super::unix::Target;
@@ -37,6 +38,8 @@ const TICK: Duration = Duration::from_millis(15);
 #[derive(Debug)]
 pub(crate) struct Sends {
     datagrams: Datagrams,
+    /// Whether AF_UNIX has verdicts at all.
+    judges_unix: bool,
     /// Answers that have guest memory to write, which only the watch may.
     written: Mutex<VecDeque<Written>>,
     waker: OnceLock<Waker>,
@@ -86,12 +89,19 @@ enum Progress {
 
 impl Sends {
     pub(crate) fn new(policy: &UnixPolicy, inherits: bool) -> Self {
-        let datagrams = match policy {
-            UnixPolicy::Allow => Datagrams::harmless(),
-            _ if inherits => Datagrams::about(),
-            _ => Datagrams::none(),
-        };
-        Sends { datagrams, written: Mutex::default(), waker: OnceLock::new() }
+        let datagrams = if inherits { Datagrams::about() } else { Datagrams::none() };
+        let judges_unix = *policy != UnixPolicy::Allow;
+        Sends { datagrams, judges_unix, written: Mutex::default(), waker: OnceLock::new() }
+    }
+
+    /// A socket that takes addresses is to be made: whether at once, or only after [`settle`](Self::settle).
+    pub(super) fn announce(&self) -> bool {
+        self.datagrams.announce()
+    }
+
+    /// Waits for the sends that were continued.
+    pub(super) fn settle(&self) -> Result<(), Unsettled> {
+        self.datagrams.settle()
     }
 
     /// Where answers that need the watch are announced.
@@ -119,14 +129,14 @@ impl Calls {
     /// socket(2) and socketpair(2) of AF_UNIX, of a type that takes an address with each send.
     pub(super) fn make_datagram(&self, notification: Notification) {
         // Nothing of these calls stands in memory that a continued call would read again.
-        if self.sends.datagrams.announce() {
+        if !self.sends.judges_unix || self.sends.announce() {
             return notification.proceed();
         }
         let Some(slot) = Slot::take(&self.waiting) else { return notification.fail(libc::ENOBUFS) };
         let sends = self.sends.clone();
         self.runtime.spawn_blocking(move || {
             let _slot = slot;
-            match sends.datagrams.settle() {
+            match sends.settle() {
                 Ok(()) => notification.proceed(),
                 Err(_) => notification.fail(libc::ENOBUFS),
             }
@@ -135,7 +145,14 @@ impl Calls {
 
     pub(super) fn send(&self, notification: Notification) {
         let Some(notification) = self.sends.datagrams.proceed(notification) else { return };
-        let mut call = match self.copy(&notification) {
+        let subject = match self.subject(&notification) {
+            Ok(subject) => subject,
+            Err(errno) => return notification.fail(errno),
+        };
+        if let Some(end) = subject.end.clone() {
+            return self.send_from_end(notification, &subject, end);
+        }
+        let mut call = match self.copy(&notification, subject) {
             Ok(call) => call,
             Err(errno) => return notification.fail(errno),
         };
@@ -173,8 +190,7 @@ impl Calls {
     }
 
     /// Copies the call and all that it names.
-    fn copy(&self, notification: &Notification) -> Result<Call, i32> {
-        let subject = self.subject(notification)?;
+    fn copy(&self, notification: &Notification, subject: Subject) -> Result<Call, i32> {
         let kind = sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_TYPE).map_err(|e| errno(&e))?;
         let route = self.route(notification, &subject, kind)?;
         let limits = Limits::of(&subject, kind);
@@ -195,7 +211,7 @@ impl Calls {
             Kind::Foreign if domain == libc::AF_NETLINK => {
                 messages.iter_mut().try_for_each(Message::forget_kernel)?;
             }
-            Kind::Foreign | Kind::Other | Kind::Unix => {}
+            Kind::End | Kind::Foreign | Kind::Other | Kind::Unix => {}
         }
         // Without the guest's own pages there is nothing to report when they are free again;
         // ENOBUFS is what the kernel says when it cannot.
@@ -214,6 +230,8 @@ impl Calls {
         match subject.kind {
             Kind::Unix if kind == libc::SOCK_DGRAM => Ok(Route::Judged),
             Kind::Unix | Kind::Tcp { .. } => Ok(Route::Peer),
+            // Has been served elsewhere.
+            Kind::End => Err(libc::EACCES),
             Kind::Foreign => Ok(Route::Unjudged),
             // Without an address: it was connected before it came here.
             Kind::Other if notification.call() == libc::SYS_sendto => Err(libc::EACCES),

@@ -124,15 +124,21 @@ impl Machine {
 
     /// Puts a relay in the line, once.
     pub(super) fn enqueue(&mut self, id: Id) {
-        if let Some(Connection::Open { queued, .. }) = self.connections.get_mut(&id)
-            && !std::mem::replace(queued, true)
-        {
-            self.runnable.push_back(id);
+        match self.connections.get_mut(&id) {
+            Some(Connection::Open { queued, .. }) => {
+                if !std::mem::replace(queued, true) {
+                    self.runnable.push_back(id);
+                }
+            }
+            Some(Connection::Opening { .. }) => {}
+            None => self.enqueue_datagram(id),
         }
     }
 
     pub(super) fn turn(&mut self, id: Id) {
-        let Some(Connection::Open { relay, queued, .. }) = self.connections.get_mut(&id) else { return };
+        let Some(Connection::Open { relay, queued, .. }) = self.connections.get_mut(&id) else {
+            return self.turn_datagram(id);
+        };
         *queued = false;
         match relay.step(&self.kernel, &mut self.scratch) {
             Step::Done => self.end(id),

@@ -23,7 +23,7 @@ impl Interfaces {
             Ok(bytes) => Ok(self.asked.answer(&bytes)),
             Err(error) => Err(errno(&error)),
         };
-        Reply::Write { notification: self.notification, pieces }
+        Reply::Write { notification: self.notification, pieces, value: 0 }
     }
 
     /// By a socket of an ordinary user's that lives as long as the question.

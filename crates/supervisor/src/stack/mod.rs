@@ -6,6 +6,7 @@
 //! may be lost in guest memory when this one may not.
 
 mod connections;
+mod datagrams;
 mod interfaces;
 mod looks;
 mod relay;
@@ -27,9 +28,12 @@ use netshunt_notify::{Features, Notification, TargetAddr, Waker};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::runtime::Handle;
 
+pub(crate) use datagrams::{Ask, Asking, ErrorMessage, Make, Outgoing, To};
 pub(crate) use interfaces::Interfaces;
 
 use crate::Error;
+use crate::calls::ReceiveCall;
+use crate::ends::{End, Ends};
 use crate::flows::Open;
 use crate::holders::Caller;
 use crate::options::StackOption;
@@ -42,12 +46,18 @@ use crate::sockets::{Cookie, Sockets};
 pub(crate) enum Command {
     /// Connect on behalf of a parked socket.
     Connect(Box<Connect>),
+    /// Do something with a datagram or netlink socket.
+    Datagram(Box<Asking>),
     /// Give up a connection: the guest dissolved it.
     Drop { cookie: Cookie },
     /// Say something of the interfaces.
     Interfaces(Box<Interfaces>),
+    /// A receive is done with the sender of what lies in a guest's queue.
+    Left { id: u64 },
     /// Read a socket's own address.
     LocalName { cookie: Cookie, question: Question },
+    /// Make a datagram or netlink socket.
+    Make(Box<Make>),
     /// Read an option.
     Read { cookie: Cookie, level: i32, name: i32, size: usize, question: Question },
     /// Set an option; the answer, if one is owed, goes to the guest directly.
@@ -87,18 +97,38 @@ pub(crate) struct Question {
 /// The answer to a [`Question`].
 #[derive(Debug)]
 pub(crate) enum Reply {
+    /// There is something for the calls that wait.
+    Arrived(Arc<End>),
+    /// What the error queue had.
+    Errors {
+        notification: Notification,
+        receive: ReceiveCall,
+        got: Result<ErrorMessage, i32>,
+    },
+    /// A new socket of the guest's.
+    Inject {
+        notification: Notification,
+        guest: OwnedFd,
+        cloexec: bool,
+    },
     LocalName {
         question: Question,
         result: Result<SocketAddr, i32>,
+    },
+    /// A `struct sockaddr_*`, for getsockname(2) and getpeername(2).
+    Name {
+        notification: Notification,
+        name: Result<Vec<u8>, i32>,
     },
     Read {
         question: Question,
         result: Result<Vec<u8>, i32>,
     },
-    /// What is to be written, and where.
+    /// What is to be written, and where; and what the call returns then.
     Write {
         notification: Notification,
         pieces: Result<Vec<(TargetAddr, Vec<u8>)>, i32>,
+        value: i64,
     },
 }
 
@@ -158,6 +188,7 @@ impl Stack {
         library: &Path,
         link: Box<dyn Link>,
         sockets: Arc<Sockets>,
+        ends: Arc<Ends>,
         features: Features,
     ) -> Result<Booting, Error> {
         let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
@@ -173,12 +204,17 @@ impl Stack {
         let (report, booted) = mpsc::sync_channel(1);
         let (library, runtime) = (library.to_owned(), Handle::current());
         let setup =
-            thread::Setup { library, link, closed, sockets, shared: shared.clone(), features, runtime };
+            thread::Setup { library, link, closed, sockets, ends, shared: shared.clone(), features, runtime };
         let thread = std::thread::Builder::new()
             .name("netshunt-stack".to_owned())
             .spawn(move || thread::run(setup, &report))
             .map_err(Error::system("start the stack thread"))?;
         Ok(Booting { stack: Stack { shared, thread: Some(thread) }, booted })
+    }
+
+    /// Something that can be asked by whoever outlives a call.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker(self.shared.clone())
     }
 
     /// Queues a command.
@@ -214,6 +250,16 @@ impl Drop for Stack {
             // A panic there has been reported by the panic hook.
             let _ = thread.join();
         }
+    }
+}
+
+/// Queues commands; when the stack has stopped, what they hold is dropped.
+#[derive(Debug)]
+pub(crate) struct Asker(Arc<Shared>);
+
+impl Asker {
+    pub(crate) fn ask(&self, command: Command) {
+        self.0.ask(command);
     }
 }
 

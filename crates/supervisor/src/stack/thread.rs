@@ -16,11 +16,13 @@ use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use super::connections::Connection;
+use super::datagrams::Datagram;
 use super::looks::Looks;
 use super::relay::SCRATCH;
 use super::wire::{Wire, add_nic, configure};
 use super::{Command, Shared};
 use crate::Error;
+use crate::ends::Ends;
 use crate::park::Closed;
 use crate::points::STACK_UP;
 use crate::sockets::{Cookie, Sockets};
@@ -32,6 +34,7 @@ pub(super) struct Setup {
     pub(super) link: Box<dyn Link>,
     pub(super) closed: Closed,
     pub(super) sockets: Arc<Sockets>,
+    pub(super) ends: Arc<Ends>,
     pub(super) shared: Arc<Shared>,
     pub(super) features: Features,
     /// Where guests' sockets are looked for.
@@ -67,6 +70,11 @@ pub(super) struct Machine {
     /// The newest connection of each guest socket.
     pub(super) current: HashMap<Cookie, Id>,
     pub(super) looks: Looks,
+    pub(super) ends: Arc<Ends>,
+    pub(super) datagrams: HashMap<Id, Datagram>,
+    /// How many of these were left when they were last looked through, and when they will be again.
+    pub(super) swept: usize,
+    pub(super) sweep_at: Option<Instant>,
     pub(super) next: Id,
     pub(super) epoll: Epoll,
     pub(super) runnable: VecDeque<Id>,
@@ -77,7 +85,7 @@ pub(super) struct Machine {
 
 impl Machine {
     fn boot(setup: Setup) -> Result<Self, Error> {
-        let Setup { library, link, closed, sockets, shared, features, runtime } = setup;
+        let Setup { library, link, closed, sockets, ends, shared, features, runtime } = setup;
         let library = Library::load(&library)?;
         let network = link.network().clone();
         let kernel = Kernel::boot(&library, &Config::default(), Clock::Host)?;
@@ -100,6 +108,10 @@ impl Machine {
             connections: HashMap::new(),
             current: HashMap::new(),
             looks: Looks::new(features, runtime),
+            ends,
+            datagrams: HashMap::new(),
+            swept: 0,
+            sweep_at: None,
             next: 1,
             epoll,
             runnable: VecDeque::new(),
@@ -114,6 +126,8 @@ impl Machine {
         loop {
             for command in self.shared.take_commands() {
                 if matches!(command, Command::Stop) {
+                    self.flush_datagrams();
+                    self.kernel.poll();
                     return Ok(());
                 }
                 self.obey(command);
@@ -175,13 +189,17 @@ impl Machine {
         let link = link.map(|at| at.saturating_duration_since(now).as_nanos() as u64);
         let kernel = deadline.map(|at| at.saturating_sub(self.kernel.now()));
         let look = self.look(now).map(|wait| wait.as_nanos() as u64);
-        let timeout = [link, kernel, look].into_iter().flatten().min();
+        let sweep = self.sweep_at.map(|at| at.saturating_duration_since(now).as_nanos() as u64);
+        let timeout = [link, kernel, look, sweep].into_iter().flatten().min();
         sys::poll(&mut self.fds, timeout)?;
         if self.fds[0].revents != 0 {
             self.shared.awake();
         }
         if self.fds[1].revents != 0 {
             self.guest_events()?;
+        }
+        if sweep == Some(0) {
+            self.sweep();
         }
         if !self.dead {
             let turned = self.wire.link.borrow_mut().turn(Instant::now(), &self.fds[2..]);
@@ -236,16 +254,19 @@ impl Machine {
         match self.connections.get(&id) {
             Some(Connection::Open { .. }) => self.enqueue(id),
             Some(Connection::Opening { stack, .. }) => self.progress(id, *stack),
-            None => {}
+            None => self.enqueue_datagram(id),
         }
     }
 
     fn obey(&mut self, command: Command) {
         match command {
             Command::Connect(request) => self.connect(request),
+            Command::Datagram(asking) => self.ask_datagram(*asking),
             Command::Drop { cookie } => self.drop_connection(cookie),
             Command::Interfaces(asked) => self.shared.reply(asked.answer(&self.kernel)),
+            Command::Left { id } => self.enqueue_datagram(id),
             Command::LocalName { cookie, question } => self.local_name(cookie, question),
+            Command::Make(make) => self.make(*make),
             Command::Read { cookie, level, name, size, question } => {
                 self.read(cookie, level, name, size, question);
             }

@@ -77,9 +77,13 @@ pub(super) fn add_nic(
 /// that never reorders, so one duplicate is a loss; and it is near, so silence is one soon.
 const LOSS: [(&str, &str); 2] = [("net/ipv4/tcp_reordering", "1"), ("net/ipv4/tcp_rto_min_us", "10000")];
 
+/// What an ordinary user may: the network is the guest's own (ip-sysctl.rst).
+const OPEN: [(&str, &str); 2] =
+    [("net/ipv4/ping_group_range", "0 2147483647"), ("net/ipv4/ip_unprivileged_port_start", "0")];
+
 /// Gives the stack its addresses and routes, and makes it fit for the link.
 pub(super) fn configure(kernel: &Kernel, nic: Nic, network: &Network) -> io::Result<()> {
-    LOSS.iter().try_for_each(|(name, value)| kernel.sysctl(name, value))?;
+    LOSS.iter().chain(&OPEN).try_for_each(|(name, value)| kernel.sysctl(name, value))?;
     let interface = nic.ifindex;
     kernel.interface_up(interface)?;
     if let Some(v4) = network.v4 {

@@ -78,6 +78,9 @@ impl<'a> Attached<'a> {
                 (level, _, Kind::Foreign) if level != libc::SOL_SOCKET => {
                     control.push(level, kind, value);
                 }
+                // The stack checks the rest; but the way that a packet takes is not the guest's to say.
+                (level, kind, Kind::End) if redirects(level, kind) => return Err(libc::EPERM),
+                (_, _, Kind::End) => control.push(level, kind, value),
                 // AF_UNIX passes over what is not meant for it.
                 (level, _, Kind::Unix) if level != libc::SOL_SOCKET => {}
                 _ => return Err(libc::EINVAL),
@@ -111,6 +114,24 @@ impl<'a> Attached<'a> {
             control.push(libc::SOL_SOCKET, libc::SCM_RIGHTS, &ours);
         }
         Ok(())
+    }
+}
+
+/// Source routes, and IPv6 headers that may hold one (ip(7), RFC 3542).
+fn redirects(level: i32, kind: i32) -> bool {
+    match level {
+        libc::IPPROTO_IP => kind == libc::IP_RETOPTS,
+        libc::IPPROTO_IPV6 => matches!(
+            kind,
+            libc::IPV6_DSTOPTS
+                | libc::IPV6_HOPOPTS
+                | libc::IPV6_RTHDR
+                | libc::IPV6_RTHDRDSTOPTS
+                | libc::IPV6_2292DSTOPTS
+                | libc::IPV6_2292HOPOPTS
+                | libc::IPV6_2292RTHDR
+        ),
+        _ => false,
     }
 }
 

@@ -29,15 +29,13 @@ enum Stage {
     About,
     /// Wanted, while these may not have come past their descriptors.
     Coming(HashSet<Tid>),
-    /// Nobody minds them.
-    Harmless,
     /// None yet. These have had a send continued.
     None(HashSet<Tid>),
 }
 
 /// A send that was continued may still look its descriptor up.
 #[derive(Debug)]
-pub(super) struct Unsettled;
+pub(in crate::calls) struct Unsettled;
 
 impl Stage {
     /// Notes a thread before its send is continued, if it can be looked after.
@@ -64,10 +62,6 @@ impl Datagrams {
         Datagrams(Mutex::new(Stage::About))
     }
 
-    pub(super) fn harmless() -> Self {
-        Datagrams(Mutex::new(Stage::Harmless))
-    }
-
     pub(super) fn none() -> Self {
         Datagrams(Mutex::new(Stage::None(HashSet::new())))
     }
@@ -77,7 +71,6 @@ impl Datagrams {
     pub(super) fn proceed(&self, notification: Notification) -> Option<Notification> {
         let tid = notification.tid();
         match &mut *self.lock() {
-            Stage::Harmless => {}
             Stage::None(_) if notification.call() == libc::SYS_sendto => return Some(notification),
             stage @ Stage::None(_) => {
                 if !stage.remember(tid) {
@@ -213,7 +206,6 @@ mod tests {
         let none = Datagrams::none();
         assert!(none.announce() && none.announce());
         assert!(matches!(*none.lock(), Stage::About));
-        assert!(Datagrams::harmless().announce());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::attached::{Attached, Control, MOST_DESCRIPTORS};
 use crate::address::STORAGE;
 use crate::calls::connect::read_address;
 use crate::calls::{Kind, Subject, errno};
+use crate::ends::End;
 use crate::sys;
 
 /// `struct msghdr`, and that with `msg_len` behind it.
@@ -50,7 +51,18 @@ impl Limits {
         };
         Limits { datagram }
     }
+
+    /// The stack knows the limits of its own: this is only what is copied.
+    pub(super) fn of_end(subject: &Subject, end: &End) -> Self {
+        match end.is_netlink() {
+            true => Self::of(subject, libc::SOCK_RAW),
+            false => Limits { datagram: Some(MOST_DATAGRAM) },
+        }
+    }
 }
+
+/// UDP's datagrams, and what netlink(7) takes at a time.
+const MOST_DATAGRAM: usize = 1 << 16;
 
 /// One message, as it is sent.
 #[derive(Debug)]
@@ -66,6 +78,10 @@ pub(super) struct Message {
 }
 
 impl Message {
+    pub(super) fn control(&self) -> &[u8] {
+        &self.control.bytes
+    }
+
     pub(super) fn is_addressed(&self) -> bool {
         !self.address.is_empty()
     }

@@ -1,0 +1,194 @@
+//! Calls on guests' datagram and netlink sockets, but for sends and receives: the stack's thread
+//! performs them on its own socket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use netshunt_notify::Notification;
+use netshunt_policy::{Destination, Direction, Proto, Verdict};
+
+use super::connect::{Slot, read_address};
+use super::names::{write_name, write_sized};
+use super::options::{read_option, read_room, write_value};
+use super::{Calls, Subject, errno};
+use crate::address::{Address, canonical, encode};
+use crate::ends::End;
+use crate::flows::{Asked, Open};
+use crate::options::{Datagrams, datagram};
+use crate::pending::answer;
+use crate::routes::Way;
+use crate::stack::{Ask, Asking, Command, Make, To};
+use crate::sys;
+
+/// DNS (RFC 1035, 4.2).
+const DNS_PORT: u16 = 53;
+
+/// `NETLINK_SOCK_DIAG` of include/uapi/linux/netlink.h: what ss(8) asks.
+const NETLINK_SOCK_DIAG: i32 = 4;
+
+impl Calls {
+    /// Whether socket(2) with these arguments makes a socket that is mediated here.
+    pub(super) fn is_end(&self, domain: i32, kind: i32, protocol: i32) -> bool {
+        let known = match (domain, kind) {
+            (libc::AF_INET, libc::SOCK_DGRAM) => {
+                matches!(protocol, 0 | libc::IPPROTO_UDP | libc::IPPROTO_ICMP)
+            }
+            (libc::AF_INET6, libc::SOCK_DGRAM) => {
+                matches!(protocol, 0 | libc::IPPROTO_UDP | libc::IPPROTO_ICMPV6)
+            }
+            (libc::AF_NETLINK, libc::SOCK_DGRAM | libc::SOCK_RAW) => {
+                matches!(protocol, libc::NETLINK_ROUTE | NETLINK_SOCK_DIAG)
+            }
+            _ => false,
+        };
+        known && self.stack.is_some()
+    }
+
+    /// socket(2): a pair, and a socket of the stack's.
+    pub(super) fn make_end(&self, notification: Notification) {
+        let (domain, kind, protocol) =
+            (notification.int_arg(0), notification.int_arg(1), notification.int_arg(2));
+        let make = move |notification| {
+            Command::Make(Box::new(Make {
+                notification,
+                domain,
+                kind: kind & 0xf,
+                protocol,
+                nonblocking: kind & libc::SOCK_NONBLOCK != 0,
+                cloexec: kind & libc::SOCK_CLOEXEC != 0,
+            }))
+        };
+        let Some(stack) = &self.stack else { return notification.fail(libc::EPROTONOSUPPORT) };
+        // The guest's end takes an address with each send: from now on sends are looked at.
+        if self.sends.announce() {
+            return stack.ask(make(notification));
+        }
+        let Some(slot) = Slot::take(&self.waiting) else { return notification.fail(libc::ENOBUFS) };
+        let (sends, asker) = (self.sends.clone(), stack.asker());
+        self.runtime.spawn_blocking(move || {
+            let _slot = slot;
+            match sends.settle() {
+                Ok(()) => asker.ask(make(notification)),
+                Err(_) => notification.fail(libc::ENOBUFS),
+            }
+        });
+    }
+
+    pub(super) fn ask_end(&self, notification: Notification, end: Arc<End>, ask: Ask) {
+        let Some(stack) = &self.stack else { return notification.fail(libc::EIO) };
+        stack.ask(Command::Datagram(Box::new(Asking { notification, end, ask })));
+    }
+
+    pub(super) fn bind_end(&self, notification: Notification, end: Arc<End>) {
+        match read_address(&notification, 1, 2) {
+            Ok(name) => self.ask_end(notification, end, Ask::Bind(name)),
+            Err(errno) => notification.fail(errno),
+        }
+    }
+
+    pub(super) fn connect_end(&self, notification: Notification, end: Arc<End>, name: &[u8]) {
+        let ask = match Address::parse(name) {
+            Some(Address::Unspec) => Ok(Ask::Disconnect),
+            _ => self.judge_end(&notification, &end, name).map(Ask::Connect),
+        };
+        match ask {
+            Ok(ask) => self.ask_end(notification, end, ask),
+            Err(errno) => notification.fail(errno),
+        }
+    }
+
+    /// Where a datagram for that `struct sockaddr_*` is to go.
+    pub(super) fn judge_end(&self, notification: &Notification, end: &End, name: &[u8]) -> Result<To, i32> {
+        let since = Instant::now();
+        if end.is_netlink() {
+            return Ok(To::Name(name.to_vec()));
+        }
+        let shown = match Address::parse(name).ok_or(libc::EINVAL)? {
+            Address::Inet(to) if to.is_ipv4() || end.domain == libc::AF_INET6 => canonical(to),
+            _ => return Err(libc::EAFNOSUPPORT),
+        };
+        let proto = if end.protocol == libc::IPPROTO_UDP { Proto::Udp } else { Proto::Icmp };
+        let to = self.resolver_for(shown, proto).unwrap_or(shown);
+        let destination = Destination { address: to, proto, direction: Direction::Out };
+        let (verdict, rule, way) = self.verdict(&destination);
+        let outcome = match (verdict, way) {
+            (Verdict::Bypass, _) => Ok(To::Host(to)),
+            (Verdict::Deny(errno), _) => Err(errno.raw()),
+            (Verdict::Stack, Way::Nowhere(errno)) if !self.is_near(to) => Err(errno),
+            (Verdict::Stack, _) => Ok(To::Stack { shown, to }),
+        };
+        if end.state().is_news(shown) {
+            let tid = notification.tid().0;
+            let thread = notification.thread();
+            let pid = thread.as_ref().ok().and_then(|thread| thread.process().ok()).unwrap_or(tid);
+            let comm = thread.map(|thread| thread.comm()).unwrap_or_default();
+            let asked = Asked { pid, comm, proto: proto.name(), destination: shown, since };
+            let flow = Open::new(asked, verdict, rule, self.flows.clone());
+            flow.close(outcome.as_ref().map(drop).map_err(|errno| *errno));
+        }
+        outcome
+    }
+
+    /// The link's name server, for a query to one on the guest's own loopback where nobody listens: the
+    /// host's resolv.conf may name one that is there (systemd-resolved's 127.0.0.53).
+    pub(super) fn resolver_for(&self, asked: SocketAddr, proto: Proto) -> Option<SocketAddr> {
+        let here = asked.port() == DNS_PORT && asked.ip().is_loopback() && proto != Proto::Icmp;
+        let resolver = self.resolver.filter(|_| here)?;
+        let taken = match proto {
+            Proto::Udp => self.ends.has_port(libc::IPPROTO_UDP, DNS_PORT),
+            Proto::Tcp | Proto::Icmp => false,
+        };
+        (!taken).then(|| SocketAddr::new(resolver, DNS_PORT))
+    }
+
+    pub(super) fn name_of_end(&self, notification: Notification, end: Arc<End>, peer: bool) {
+        if peer && !end.is_netlink() {
+            let Some(peer) = end.state().peer else { return notification.fail(libc::ENOTCONN) };
+            return write_name(notification, &encode(peer, end.domain == libc::AF_INET6));
+        }
+        self.ask_end(notification, end, if peer { Ask::PeerName } else { Ask::LocalName });
+    }
+
+    pub(super) fn option_of_end(&self, notification: Notification, subject: &Subject, end: Arc<End>) {
+        let (level, name) = (notification.int_arg(1), notification.int_arg(2));
+        if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
+            // What the guest's end itself says goes with it.
+            let _ = sys::int_option(subject.fd(), level, name);
+            let errno = end.state().error.take().unwrap_or(0);
+            let written = write_value(&notification, &errno.to_ne_bytes());
+            return answer(notification, written);
+        }
+        match read_room(&notification) {
+            Ok(size) => self.ask_end(notification, end, Ask::Option { level, name, size }),
+            Err(errno) => notification.fail(errno),
+        }
+    }
+
+    pub(super) fn set_option_of_end(&self, notification: Notification, subject: &Subject, end: Arc<End>) {
+        let option = match read_option(&notification) {
+            Ok(option) => option,
+            Err(errno) => return notification.fail(errno),
+        };
+        match datagram(option.level, option.name) {
+            Datagrams::Both => {
+                let set = sys::set_option(subject.fd(), option.level, option.name, &option.value);
+                match set {
+                    Ok(()) => self.ask_end(notification, end, Ask::SetOption(option)),
+                    Err(error) => notification.fail(errno(&error)),
+                }
+            }
+            Datagrams::Refused(errno) => {
+                self.report_option(&option);
+                notification.fail(errno);
+            }
+            Datagrams::Stack => self.ask_end(notification, end, Ask::SetOption(option)),
+        }
+    }
+}
+
+/// Answers a question about a name.
+pub(super) fn reply_name(notification: Notification, name: Result<Vec<u8>, i32>) {
+    let written = name.and_then(|name| write_sized(&notification, 1, 2, &name, name.len()));
+    answer(notification, written);
+}

@@ -1,0 +1,252 @@
+//! recvfrom(2) with an address, recvmsg(2), recvmmsg(2).
+//!
+//! The datagram is in the queue of the guest's own socket, its sender is known here. On sockets that are
+//! not of netshunt's making the kernel performs these calls: they carry no address in.
+
+mod place;
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use netshunt_notify::{GuestThread, Notification};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use self::place::{Pieces, Place};
+use super::{Calls, Subject, errno};
+use crate::ends::End;
+use crate::pending::Pending;
+use crate::stack::{Ask, Command, ErrorMessage};
+use crate::sys;
+
+/// No datagram is longer: UDP's have 64 KiB, and those of netlink are made for a buffer of 32.
+const LONGEST: usize = 256 << 10;
+
+/// A receive that waits.
+#[derive(Debug)]
+pub(crate) struct Receive {
+    pending: Pending,
+    call: Call,
+}
+
+/// What a guest wants.
+#[derive(Debug)]
+pub(crate) struct Call {
+    end: Arc<End>,
+    socket: Arc<OwnedFd>,
+    flags: i32,
+    /// Where each message is to be written; those of recvmmsg(2) may be many.
+    places: Vec<Place>,
+    many: bool,
+    /// Neither `O_NONBLOCK` nor `MSG_DONTWAIT`.
+    waits: bool,
+    /// When to say EAGAIN (SO_RCVTIMEO).
+    limit: Option<Instant>,
+}
+
+/// How an attempt ended.
+enum Attempt {
+    Answered,
+    /// There is nothing, and the call waits.
+    Nothing(Notification, Call),
+}
+
+impl Receive {
+    pub(crate) fn is_open(&self) -> bool {
+        self.pending.is_open()
+    }
+}
+
+impl Calls {
+    pub(super) fn receive(&self, notification: Notification) {
+        // Most guests have no such socket, and these calls are frequent.
+        if self.ends.is_empty() {
+            return notification.proceed();
+        }
+        let subject = match self.subject(&notification) {
+            Ok(subject) => subject,
+            Err(errno) => return notification.fail(errno),
+        };
+        let Some(end) = subject.end.clone() else { return notification.proceed() };
+        match Call::read(&notification, &subject, end) {
+            Ok(call) if call.flags & libc::MSG_OOB != 0 => notification.fail(libc::EOPNOTSUPP),
+            Ok(call) if call.flags & libc::MSG_ERRQUEUE != 0 => self.receive_errors(notification, call),
+            Ok(call) => self.first_attempt(notification, subject.thread, call),
+            Err(errno) => notification.fail(errno),
+        }
+    }
+
+    fn first_attempt(&self, notification: Notification, thread: GuestThread, call: Call) {
+        let end = call.end.clone();
+        // Those that came before are served before.
+        let in_line = call.waits && !end.receives().is_empty();
+        let (notification, call) = match in_line {
+            true => (notification, call),
+            false => match self.attempt(notification, call) {
+                Attempt::Answered => return,
+                Attempt::Nothing(notification, call) => (notification, call),
+            },
+        };
+        self.queue(notification, thread, call);
+        // It may have come before anybody could know that somebody waits.
+        self.arrived(&end);
+    }
+
+    fn queue(&self, notification: Notification, thread: GuestThread, call: Call) {
+        let pending = Pending::new(notification);
+        self.waits.add(pending.clone(), thread, call.limit.map(|at| (at, libc::EAGAIN)));
+        let end = call.end.clone();
+        end.receives().push(Receive { pending, call });
+    }
+
+    /// On the watch: serves the calls that wait, as far as there is something for them.
+    pub(super) fn arrived(&self, end: &End) {
+        let mut line = std::mem::take(&mut *end.receives()).into_iter();
+        while let Some(Receive { pending, call }) = line.next() {
+            if !pending.is_open() {
+                continue;
+            }
+            if !is_readable(&call.socket) && end.state().error.is_none() {
+                line = [Receive { pending, call }].into_iter().chain(line).collect::<Vec<_>>().into_iter();
+                break;
+            }
+            // From here on a signal or the time-out comes too late.
+            let Some(notification) = pending.take() else { continue };
+            if let Attempt::Nothing(notification, call) = self.attempt(notification, call) {
+                match notification.thread() {
+                    Ok(thread) => self.queue(notification, thread, call),
+                    Err(error) => notification.fail(errno(&error)),
+                }
+            }
+        }
+        let mut receives = end.receives();
+        let later = std::mem::replace(&mut *receives, line.collect());
+        receives.extend(later);
+    }
+
+    fn attempt(&self, notification: Notification, call: Call) -> Attempt {
+        let mut room = Vec::new();
+        let mut received = 0;
+        loop {
+            let Some(place) = call.places.get(received) else {
+                notification.succeed(received as i64);
+                return Attempt::Answered;
+            };
+            room.resize(place.room().min(LONGEST), 0);
+            let peek = call.flags & libc::MSG_PEEK != 0;
+            let take = || sys::recv_datagram(call.socket.as_fd(), &mut room, peek);
+            let (taken, run, wanted) = call.end.take(|| notification.guard(take));
+            if wanted && let Some(stack) = &self.stack {
+                stack.ask(Command::Left { id: call.end.id });
+            }
+            let taken = match taken {
+                Ok(taken) => taken.map_err(|e| errno(&e)),
+                Err(_) => Err(libc::EFAULT),
+            };
+            let length = match taken {
+                Ok(length) => length,
+                Err(_) if received > 0 => {
+                    notification.succeed(received as i64);
+                    return Attempt::Answered;
+                }
+                // How the stack's thread tells of an error of the network's.
+                Err(libc::EAGAIN | libc::ECONNRESET) => {
+                    let error = call.end.state().error.take();
+                    match error {
+                        Some(errno) => {
+                            notification.fail(errno);
+                            return Attempt::Answered;
+                        }
+                        None if taken == Err(libc::ECONNRESET) => continue,
+                        None if call.waits => return Attempt::Nothing(notification, call),
+                        None => {
+                            notification.fail(libc::EAGAIN);
+                            return Attempt::Answered;
+                        }
+                    }
+                }
+                Err(errno) => {
+                    notification.fail(errno);
+                    return Attempt::Answered;
+                }
+            };
+            let data = &room[..length.min(room.len())];
+            let filled = place.fill(&notification, data, length, &run, call.flags, 0);
+            match filled.and_then(|(pieces, value)| write(&notification, pieces).map(|()| value)) {
+                Ok(_) if call.many => {}
+                Ok(value) => {
+                    notification.succeed(value);
+                    return Attempt::Answered;
+                }
+                Err(errno) => {
+                    notification.fail(errno);
+                    return Attempt::Answered;
+                }
+            }
+            received += 1;
+        }
+    }
+
+    /// recvmsg(2) with MSG_ERRQUEUE: the stack has the queue.
+    fn receive_errors(&self, notification: Notification, call: Call) {
+        let flags = call.flags & (libc::MSG_ERRQUEUE | libc::MSG_PEEK);
+        self.ask_end(notification, call.end.clone(), Ask::Errors { flags, receive: call });
+    }
+}
+
+impl Call {
+    /// Bytes of data that its first message takes.
+    pub(crate) fn room(&self) -> usize {
+        self.places.first().map_or(0, Place::room).min(LONGEST)
+    }
+
+    /// Answers with a message of the error queue.
+    pub(super) fn reply(&self, notification: Notification, got: Result<ErrorMessage, i32>) {
+        let Some(place) = self.places.first() else { return notification.succeed(0) };
+        let written = got.and_then(|ErrorMessage { run, data, flags }| {
+            let (pieces, value) = place.fill(&notification, &data, data.len(), &run, self.flags, flags)?;
+            write(&notification, pieces)?;
+            Ok(if self.many { 1 } else { value })
+        });
+        match written {
+            Ok(value) => notification.succeed(value),
+            Err(errno) => notification.fail(errno),
+        }
+    }
+
+    fn read(notification: &Notification, subject: &Subject, end: Arc<End>) -> Result<Self, i32> {
+        let (places, flags) = match notification.call() {
+            libc::SYS_recvfrom => (vec![Place::beside(notification)], notification.int_arg(3)),
+            libc::SYS_recvmsg => {
+                (vec![Place::message(notification, notification.addr_arg(1))?], notification.int_arg(2))
+            }
+            _ => (Place::messages(notification)?, notification.int_arg(3)),
+        };
+        let status = fcntl(subject.fd(), FcntlArg::F_GETFL).map_err(|e| e as i32)?;
+        let socket = subject.fd.try_clone().map_err(|e| errno(&e))?;
+        Ok(Call {
+            end,
+            socket: Arc::new(socket),
+            flags,
+            places,
+            many: notification.call() == libc::SYS_recvmmsg,
+            waits: status & OFlag::O_NONBLOCK.bits() == 0 && flags & libc::MSG_DONTWAIT == 0,
+            limit: receive_timeout(subject).map(|after| Instant::now() + after),
+        })
+    }
+}
+
+fn write(notification: &Notification, pieces: Pieces) -> Result<(), i32> {
+    pieces.into_iter().try_for_each(|(at, bytes)| notification.write(at, &bytes).map_err(|_| libc::EFAULT))
+}
+
+fn is_readable(socket: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+}
+
+/// SO_RCVTIMEO; `None` means for ever.
+fn receive_timeout(subject: &Subject) -> Option<Duration> {
+    super::connect::timeout(subject, libc::SO_RCVTIMEO)
+}

@@ -1,0 +1,61 @@
+//! Sends of guests' datagram and netlink sockets: judged here, performed by the stack's thread.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use netshunt_notify::Notification;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use super::attached::Attached;
+use super::message::{self, Limits, Message};
+use crate::calls::{Calls, Subject};
+use crate::ends::End;
+use crate::stack::{Ask, Outgoing, To};
+
+impl Calls {
+    pub(super) fn send_from_end(&self, notification: Notification, subject: &Subject, end: Arc<End>) {
+        match self.outgoing(&notification, subject, &end) {
+            Ok(ask) => self.ask_end(notification, end, ask),
+            Err(errno) => notification.fail(errno),
+        }
+    }
+
+    fn outgoing(&self, notification: &Notification, subject: &Subject, end: &Arc<End>) -> Result<Ask, i32> {
+        let limits = Limits::of_end(subject, end);
+        let attached = Attached::of(subject);
+        let (messages, flags) = match notification.call() {
+            libc::SYS_sendto => (message::beside(notification, &limits, &attached)?, notification.int_arg(3)),
+            libc::SYS_sendmsg => (message::one(notification, &limits, &attached)?, notification.int_arg(2)),
+            _ => (message::many(notification, &limits, &attached)?, notification.int_arg(3)),
+        };
+        let status = fcntl(subject.fd(), FcntlArg::F_GETFL).map_err(|e| e as i32)?;
+        let mut judged = VecDeque::with_capacity(messages.len());
+        let mut last: Option<(Vec<u8>, To)> = None;
+        for message in messages {
+            let Message { address, data, length, .. } = &message;
+            let to = match &last {
+                _ if address.is_empty() => Ok(To::Peer),
+                Some((name, to)) if name == address => Ok(to.clone()),
+                _ => self.judge_end(notification, end, address),
+            };
+            match to {
+                Ok(to) => {
+                    if !address.is_empty() {
+                        last = Some((address.clone(), to.clone()));
+                    }
+                    let (data, length) = (data.clone(), *length);
+                    judged.push_back(Outgoing { to, data, control: message.control().to_vec(), length });
+                }
+                // The next call tells.
+                Err(_) if !judged.is_empty() => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(Ask::Send {
+            messages: judged,
+            flags: flags & !libc::MSG_ZEROCOPY,
+            many: notification.call() == libc::SYS_sendmmsg,
+            waits: status & OFlag::O_NONBLOCK.bits() == 0 && flags & libc::MSG_DONTWAIT == 0,
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! Guests' datagram and netlink sockets: what the handlers of calls and the stack's thread share.
+//!
+//! Such a socket of a guest's, G, is one of a pair of AF_UNIX datagram sockets; the stack's thread has
+//! the other, P, and beside it a socket of the stack's of the kind that was asked for. A pair carries no
+//! addresses, so G's queue holds datagrams of one [`Run`] at a time, and a receive that wants to know the
+//! sender learns it from here.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
+
+use crate::calls::Receive;
+use crate::sockets::Cookie;
+
+/// Destinations of one socket that are remembered as reported.
+const TOLD: usize = 256;
+
+/// One socket.
+#[derive(Debug)]
+pub(crate) struct End {
+    /// The stack thread's number for it.
+    pub(crate) id: u64,
+    pub(crate) domain: i32,
+    pub(crate) protocol: i32,
+    run: Mutex<Run>,
+    /// The stack's thread wanted `run` while somebody had it.
+    wanted: AtomicBool,
+    state: Mutex<State>,
+    receives: Mutex<Vec<Receive>>,
+}
+
+/// What all datagrams in G's queue have in common.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The sender: a `struct sockaddr_*`.
+    pub(crate) from: Vec<u8>,
+    /// Control messages (cmsg(3)).
+    pub(crate) control: Vec<u8>,
+}
+
+/// What the guest made of it.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// As connect(2) was told.
+    pub(crate) peer: Option<SocketAddr>,
+    /// Where it is bound in the stack.
+    pub(crate) bound: Option<SocketAddr>,
+    /// An error of the network's that is still to be told (`SO_ERROR`).
+    pub(crate) error: Option<i32>,
+    told: HashSet<SocketAddr>,
+}
+
+impl End {
+    pub(crate) fn new(id: u64, domain: i32, protocol: i32) -> Self {
+        End {
+            id,
+            domain,
+            protocol,
+            run: Mutex::default(),
+            wanted: AtomicBool::new(false),
+            state: Mutex::default(),
+            receives: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn is_netlink(&self) -> bool {
+        self.domain == libc::AF_NETLINK
+    }
+
+    /// Takes a datagram out of G's queue, by `receive`, together with its sender. The guest can make
+    /// `receive` wait for ever. Says, too, whether the stack's thread must be told that it is over.
+    pub(crate) fn take<T>(&self, receive: impl FnOnce() -> T) -> (T, Run, bool) {
+        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = receive();
+        let from = run.clone();
+        drop(run);
+        (taken, from, self.wanted.swap(false, Ordering::SeqCst))
+    }
+
+    /// For a datagram to be put into G's queue; `None` while one is being taken out.
+    pub(crate) fn try_run(&self) -> Option<MutexGuard<'_, Run>> {
+        let run = || match self.run.try_lock() {
+            Ok(run) => Some(run),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        // Tried again after saying so: it may have been given up in between.
+        run().or_else(|| {
+            self.wanted.store(true, Ordering::SeqCst);
+            run()
+        })
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls that wait for a datagram, in their order.
+    pub(crate) fn receives(&self) -> MutexGuard<'_, Vec<Receive>> {
+        self.receives.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Whether a flow to `destination` is yet to be reported.
+    pub(crate) fn is_news(&mut self, destination: SocketAddr) -> bool {
+        if self.told.len() >= TOLD {
+            self.told.clear();
+        }
+        self.told.insert(destination)
+    }
+}
+
+/// All of them, by the cookies of G.
+#[derive(Debug, Default)]
+pub(crate) struct Ends(RwLock<HashMap<Cookie, Arc<End>>>);
+
+impl Ends {
+    pub(crate) fn find(&self, cookie: Cookie) -> Option<Arc<End>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&cookie).cloned()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    pub(crate) fn insert(&self, cookie: Cookie, end: Arc<End>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(cookie, end);
+    }
+
+    pub(crate) fn remove(&self, cookie: Cookie) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&cookie);
+    }
+
+    /// Whether one of that protocol is bound to that port.
+    pub(crate) fn has_port(&self, protocol: i32, port: u16) -> bool {
+        let ends = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        ends.values().any(|end| {
+            end.protocol == protocol && end.state().bound.is_some_and(|bound| bound.port() == port)
+        })
+    }
+}
