@@ -69,6 +69,10 @@ impl SlirpLink {
                     .map_err(|source| Error::Publish { publish: *publish, at: at.to_string(), source })?;
             }
         }
+        // libslirp lets one connection wait, and of the others loses some.
+        let mut sockets = Vec::new();
+        self.interests(Instant::now(), &mut sockets);
+        sockets.iter().for_each(|socket| sys::lengthen_queue(socket.fd));
         Ok(())
     }
 

@@ -15,4 +15,4 @@ mod timers;
 pub(crate) use callbacks::Host;
 pub(crate) use ffi::{POLL_ERR, POLL_HUP, POLL_IN, POLL_OUT, POLL_PRI};
 pub(crate) use instance::{Instance, version};
-pub(crate) use sockets::{disconnect, take_error};
+pub(crate) use sockets::{disconnect, lengthen_queue, take_error};
