@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, anyhow, bail};
 use netshunt_backend::{Backend, Composition, Network};
-use netshunt_policy::{Destination, Policy, Proto, Verdict};
+use netshunt_policy::{Destination, Direction, Policy, Proto, Verdict};
 
 use crate::args::{CheckArgs, Dns};
 use crate::config::Plan;
@@ -44,8 +44,11 @@ fn network(link: &dyn Backend) -> anyhow::Result<Network> {
     Ok(link.network().clone())
 }
 
-/// Reads `DEST[:PORT][/PROTO]`. Without a port it is 0, which no rule with ports names.
+/// Reads `[in:]DEST[:PORT][/PROTO]`. Without a port it is 0, which no rule with ports names.
 fn destination(text: &str) -> anyhow::Result<Destination> {
+    if let Some(local) = text.strip_prefix("in:") {
+        return Ok(Destination { direction: Direction::In, ..destination(local)? });
+    }
     let (place, proto) = match text.rsplit_once('/') {
         Some((place, "tcp")) => (place, Proto::Tcp),
         Some((place, "udp")) => (place, Proto::Udp),

@@ -56,6 +56,8 @@ pub enum PolicyError {
 ///   or a destination wholly inside it; a wider rule is passed over.
 /// - The guest's own addresses stay in the stack. Only a bypass rule with ports and a destination
 ///   wholly inside them leads out. `host-local` does not mean them.
+/// - What comes in is judged by the local address, once, when the guest is about to listen. The host's
+///   addresses are not protected then, but for its loopback: without a rule the stack listens, or nobody.
 /// - The link's DNS forwarder needs no rule on port 53, and no wide rule turns it elsewhere.
 #[derive(Clone, Debug)]
 pub struct Policy {
@@ -142,6 +144,11 @@ impl Policy {
     fn place(&self, address: IpNet, to: &Destination) -> Place {
         if self.is_guest(address) {
             return Place::Guest;
+        }
+        // To listen on the host's own addresses is what an `in:` rule is for. Its loopback is another matter.
+        if to.direction == Direction::In && !to.address.ip().to_canonical().is_loopback() {
+            let group = self.groups.of(address).filter(|&group| group != Group::HostLocal);
+            return group.map_or(Place::Open, Place::Protected);
         }
         if self.dns == Some(address)
             && to.direction == Direction::Out

@@ -39,6 +39,8 @@ impl fmt::Display for Action {
 /// PORTS := p | p-p | comma list                      PROTO := tcp | udp | icmp
 /// ```
 ///
+/// With `in:` it is about flows to the guest, and DEST is the local address that it listens on.
+///
 /// Without a protocol it matches every protocol; with ports, every protocol that has ports.
 /// Two rules are equal when they mean the same, however they are spelt.
 ///

@@ -202,6 +202,11 @@ proptest! {
         to in destination(protected()),
         link: bool,
     ) {
+        let ip = to.address.ip().to_canonical();
+        let hosts = ip.is_unspecified() || ip.to_string() == "255.255.255.255"
+            || around(link).host.iter().any(|net| net.contains(&ip));
+        // To listen on those is what `in:` rules are for, wide ones too.
+        prop_assume!(to.direction == Direction::Out || !hosts || ip.is_loopback());
         let policy = policy(rules, link);
         let verdict = policy.judge(&to).verdict;
         let own = link && around(link).guest.iter().any(|net| net.contains(&to.address.ip()));

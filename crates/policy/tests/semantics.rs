@@ -250,6 +250,33 @@ fn in_rules_match_incoming_flows_only() {
 }
 
 #[test]
+fn an_in_rule_is_about_the_local_address() {
+    let at = |policy: &Policy, address: &str| {
+        let address: SocketAddr = address.parse().unwrap();
+        policy.judge(&Destination { address, proto: Proto::Tcp, direction: Direction::In }).verdict
+    };
+    for around in [slirp(), shunt()] {
+        let otherwise = if around.link { Verdict::Stack } else { REFUSED };
+        let policy = policy("--bypass in:0.0.0.0/0:8080/tcp", around.clone());
+        assert_eq!(at(&policy, "0.0.0.0:8080"), Verdict::Bypass);
+        assert_eq!(at(&policy, "198.51.100.7:8080"), Verdict::Bypass, "an address of the host's");
+        assert_eq!(at(&policy, "0.0.0.0:8081"), otherwise);
+        assert_eq!(at(&policy, "0.0.0.0:0"), otherwise, "a port of the kernel's choice");
+        assert_eq!(at(&policy, "[::]:8080"), otherwise, "IPv6 has a rule of its own");
+        // The host's loopback must be named; with a link it is the guest's.
+        assert_eq!(at(&policy, "127.0.0.1:8080"), otherwise);
+        assert_eq!(at(&policy, "169.254.1.1:8080"), REFUSED);
+        let named = self::policy("--bypass in:127.0.0.1:8080/tcp", around);
+        assert_eq!(at(&named, "127.0.0.1:8080"), Verdict::Bypass);
+        assert_eq!(at(&named, "127.0.0.2:8080"), otherwise);
+    }
+    let closed = policy("--deny in:*", slirp());
+    assert_eq!(at(&closed, "0.0.0.0:80"), REFUSED);
+    assert_eq!(at(&closed, "127.0.0.1:80"), REFUSED);
+    assert_eq!(verdict(&closed, "203.0.113.1:80"), Verdict::Stack);
+}
+
+#[test]
 fn a_rule_without_a_protocol_matches_every_protocol() {
     let policy = policy("--deny 192.0.2.1 --deny 192.0.2.2:53 --deny 192.0.2.3/udp", slirp());
     let at = |address: &str, proto| {
