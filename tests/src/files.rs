@@ -20,7 +20,7 @@ pub struct Blob {
 
 impl Blob {
     /// Writes `len` bytes, the same for the same length.
-    pub(crate) fn write(path: PathBuf, len: u64) -> Self {
+    pub fn write(path: PathBuf, len: u64) -> Self {
         let mut file = BufWriter::new(File::create(&path).expect("a folder of ours"));
         let mut block = noise(BLOCK);
         let mut left = len;

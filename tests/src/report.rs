@@ -18,6 +18,10 @@ pub struct Flow {
     pub comm: String,
     /// "tcp".
     pub proto: String,
+    /// "out", or "in" for what the guest accepted or wished to listen on.
+    pub direction: String,
+    /// Where what was accepted comes from.
+    pub src: Option<SocketAddr>,
     /// Where to.
     pub dst: SocketAddr,
     /// "bypass", "stack" or "deny".

@@ -46,7 +46,7 @@ impl TestUser {
     }
 
     /// Makes a file or folder this user's.
-    pub(crate) fn own(&self, path: &Path) {
+    pub fn own(&self, path: &Path) {
         if let Some(user) = &self.ordinary {
             chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("root may give files away");
         }

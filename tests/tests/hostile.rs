@@ -257,6 +257,10 @@ attacks! {
     setns: "nest" "set_namespace" Nobody;
     a_thread_in_another_namespace: "nest" "thread_enters" Anybody;
 
+    bound_and_then_connected: "serve" "bound" Anybody;
+    listening_while_others_meddle: "serve" "states" Anybody;
+    a_listener_swapped_during_accept: "serve" "swapped_accept" Nobody;
+
     memory_of_the_supervisor: "supervisor" "memory" Anybody;
     descriptors_of_the_supervisor: "supervisor" "descriptors" Anybody;
 

@@ -3,13 +3,13 @@
 
 /// The least number of tests that must pass, by group. Raise it when tests are added.
 pub(crate) const MINIMUM: &[(&str, usize)] = &[
-    ("unit", 460),
-    ("e2e-slirp-root", 188),
-    ("e2e-slirp-user", 188),
-    ("e2e-passt-user", 166),
-    ("e2e-oldpasst-user", 94),
-    ("e2e-vhost-root", 115),
-    ("e2e-vhost-user", 115),
+    ("unit", 467),
+    ("e2e-slirp-root", 205),
+    ("e2e-slirp-user", 205),
+    ("e2e-passt-user", 183),
+    ("e2e-oldpasst-user", 95),
+    ("e2e-vhost-root", 132),
+    ("e2e-vhost-user", 132),
 ];
 
 /// Files of end-to-end tests that do not run over every link: the links that leave them out, and why.
@@ -28,6 +28,7 @@ pub(crate) const NOT_OVER_EVERY_LINK: &[(&str, &[&str], &str)] = &[
     ),
     ("passt", &["passt", OLD, VHOST], "it chooses its links itself"),
     ("sends", &["passt", OLD, VHOST], "nothing in it goes over a link"),
+    ("servers", &[OLD], "passt of 2023 loses what a server says before its client does, on a published port"),
 ];
 
 const OLD: &str = "old-passt";

@@ -15,7 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
-use netshunt_policy::Verdict;
+use netshunt_policy::{Direction, Verdict};
 use netshunt_supervisor::{Flow, FlowSink};
 use nix::errno::Errno;
 use serde::{Serialize, Serializer};
@@ -45,7 +45,7 @@ pub(crate) struct FlowLog {
 #[derive(Debug)]
 enum Entry {
     End,
-    Line(Line),
+    Line(Box<Line>),
 }
 
 impl FlowLog {
@@ -98,7 +98,7 @@ impl FlowSink for Sink {
 
 impl Sink {
     fn put(&self, line: Line) {
-        if self.queue.try_send(Entry::Line(line)).is_err() {
+        if self.queue.try_send(Entry::Line(line.into())).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -149,6 +149,8 @@ struct Line {
     pid: i32,
     comm: String,
     proto: &'static str,
+    direction: &'static str,
+    src: Option<SocketAddr>,
     dst: SocketAddr,
     verdict: &'static str,
     rule: Option<String>,
@@ -165,6 +167,11 @@ impl From<&Flow> for Line {
             pid: flow.pid,
             comm: flow.comm.clone(),
             proto: flow.proto,
+            direction: match flow.direction {
+                Direction::In => "in",
+                Direction::Out => "out",
+            },
+            src: flow.source,
             dst: flow.destination,
             verdict: match flow.verdict {
                 Verdict::Bypass => "bypass",
@@ -208,6 +215,8 @@ mod tests {
             pid: 7,
             comm: comm.into(),
             proto: "tcp",
+            direction: "in",
+            src: Some("[2001:db8::2]:50000".parse().unwrap()),
             dst: "[2001:db8::1]:443".parse().unwrap(),
             verdict: "stack",
             rule: None,
@@ -249,6 +258,7 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&line("a\u{1b}[2J")).unwrap(),
             r#"{"time":"2026-09-21T14:13:20.000042Z","pid":7,"comm":"a\u001b[2J","proto":"tcp","#.to_owned()
+                + r#""direction":"in","src":"[2001:db8::2]:50000","#
                 + r#""dst":"[2001:db8::1]:443","verdict":"stack","rule":null,"errno":"ECONNREFUSED","elapsed_us":1234}"#
         );
         let fine =
@@ -267,7 +277,7 @@ mod tests {
         let disk = Disk { bytes: Arc::clone(&bytes), room: whole.len() + 1 + 10, start: None };
         let (queue, lines) = sync_channel(8);
         for comm in ["a", "b", "c"] {
-            queue.send(Entry::Line(line(comm))).unwrap();
+            queue.send(Entry::Line(line(comm).into())).unwrap();
         }
         queue.send(Entry::End).unwrap();
         assert_eq!(write_all(&lines, Box::new(disk), Path::new("log")), 1);

@@ -9,7 +9,7 @@ pub(crate) const STORAGE: usize = 128;
 const FAMILY: usize = size_of::<libc::sa_family_t>();
 const V4: usize = size_of::<libc::sockaddr_in>();
 /// The kernel takes an IPv6 address without its scope id (`SIN6_LEN_RFC2133`).
-const V6_SHORT: usize = 24;
+pub(crate) const V6_SHORT: usize = 24;
 const V6: usize = size_of::<libc::sockaddr_in6>();
 const UNIX: usize = size_of::<libc::sockaddr_un>();
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use netshunt_policy::Verdict;
+use netshunt_policy::{Direction, Verdict};
 
 /// A decided flow, reported when its outcome is known.
 #[derive(Clone, Debug)]
@@ -18,8 +18,12 @@ pub struct Flow {
     pub comm: String,
     /// "icmp", "tcp" or "udp". Of datagrams there is one record for each destination of a socket.
     pub proto: &'static str,
-    /// Where to.
+    /// Where to; of a flow to the guest, the address of its own that was reached, or is listened on.
     pub destination: SocketAddr,
+    /// Who started it: `In` for connections that the guest accepts, and for its wish to listen.
+    pub direction: Direction,
+    /// Where an accepted connection comes from.
+    pub source: Option<SocketAddr>,
     /// What was decided.
     pub verdict: Verdict,
     /// The rule that decided, as its user wrote it; `None` for a default.

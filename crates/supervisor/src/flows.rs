@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use netshunt_policy::Verdict;
+use netshunt_policy::{Direction, Verdict};
 use tracing::{debug, warn};
 
 use crate::flow::{Flow, FlowSink};
@@ -43,12 +43,20 @@ impl Open {
             comm,
             proto,
             destination,
+            direction: Direction::Out,
+            source: None,
             verdict,
             rule,
             errno: None,
             elapsed: since.elapsed(),
         };
         Open { flow, since, sink }
+    }
+
+    /// Somebody reaches the guest, or is to.
+    pub(crate) fn inbound(mut self, source: Option<SocketAddr>) -> Self {
+        (self.flow.direction, self.flow.source) = (Direction::In, source);
+        self
     }
 
     /// Reports the outcome.
@@ -60,13 +68,13 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.flow.elapsed = self.since.elapsed();
-        let Flow { pid, comm, destination, verdict, rule, errno, .. } = &self.flow;
+        let Flow { pid, comm, destination, direction, verdict, rule, errno, .. } = &self.flow;
         match verdict {
             Verdict::Deny(_) => {
-                warn!(pid, comm, dst = %destination, rule, "denied");
+                warn!(pid, comm, dst = %destination, ?direction, rule, "denied");
             }
             Verdict::Bypass | Verdict::Stack => {
-                debug!(pid, comm, dst = %destination, ?verdict, rule, errno, "connect");
+                debug!(pid, comm, dst = %destination, ?direction, ?verdict, rule, errno, "flow");
             }
         }
         if let Some(sink) = &self.sink {

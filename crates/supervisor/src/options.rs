@@ -93,12 +93,12 @@ fn socket(name: i32) -> Side {
         | libc::SO_RCVLOWAT
         | libc::SO_RCVTIMEO
         | libc::SO_REUSEADDR
-        | libc::SO_REUSEPORT
         | libc::SO_SNDTIMEO
         | libc::SO_TIMESTAMP
         | libc::SO_TIMESTAMPNS
         | libc::SO_ZEROCOPY => Side::Guest,
-        libc::SO_MAX_PACING_RATE | libc::SO_PRIORITY => Side::Stack,
+        // With SO_REUSEPORT another program of the same user could join a guest's place (places.rs).
+        libc::SO_MAX_PACING_RATE | libc::SO_PRIORITY | libc::SO_REUSEPORT => Side::Stack,
         // The socket would leave by a route, a mark or a device of its own choice.
         libc::SO_BINDTODEVICE
         | libc::SO_BINDTOIFINDEX
@@ -205,8 +205,10 @@ pub(crate) fn is_plain(level: i32, name: i32) -> bool {
 /// host: it would suffer while parked (time-outs), or may know less than the stack (congestion control).
 pub(crate) fn is_deferred(level: i32, name: i32) -> bool {
     let deferred = [libc::TCP_CONGESTION, libc::TCP_SYNCNT, libc::TCP_USER_TIMEOUT];
-    level == libc::IPPROTO_TCP && deferred.contains(&name)
+    level == libc::IPPROTO_TCP && deferred.contains(&name) || (level, name) == REUSE_PORT
 }
+
+const REUSE_PORT: (i32, i32) = (libc::SOL_SOCKET, libc::SO_REUSEPORT);
 
 /// Whether getsockopt(2) on a connected or connecting socket is the stack's to answer.
 pub(crate) fn read_from_stack(level: i32, name: i32) -> bool {
@@ -216,7 +218,7 @@ pub(crate) fn read_from_stack(level: i32, name: i32) -> bool {
         }
         libc::IPPROTO_IP => matches!(ip(name), Side::Stack) || name == libc::IP_MTU,
         libc::IPPROTO_IPV6 => matches!(ipv6(name), Side::Stack) || name == libc::IPV6_MTU,
-        _ => false,
+        _ => (level, name) == REUSE_PORT,
     }
 }
 

@@ -13,7 +13,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::address::for_family;
+use crate::address::{canonical, for_family};
 use crate::sys;
 
 /// How many listeners at most. Each has an address of its own, which spreads the ephemeral ports
@@ -72,8 +72,11 @@ impl Lot {
             // A listener that drops every SYN cannot have answered.
             Ok(()) => return Err(io::Error::from_raw_os_error(libc::EISCONN)),
         }
-        let port = sys::local_name(guest)?.map_or(0, |a| a.port());
-        Ok(Space { listener, guest: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port) })
+        // A socket that was bound is where it was bound to.
+        match sys::local_name(guest)?.map(canonical) {
+            Some(SocketAddr::V4(guest)) => Ok(Space { listener, guest }),
+            _ => Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)),
+        }
     }
 
     fn listener(&mut self, destination: SocketAddr) -> io::Result<SocketAddrV4> {
@@ -160,7 +163,7 @@ impl Place {
 
 /// 127.x.y.z that differs between supervisors and between their places. Not 127.0/16, where
 /// people's own services are.
-fn random_loopback(hasher: &RandomState, index: usize) -> Ipv4Addr {
+pub(crate) fn random_loopback(hasher: &RandomState, index: usize) -> Ipv4Addr {
     let [a, b, c, ..] = hasher.hash_one((index, "place")).to_ne_bytes();
     Ipv4Addr::new(127, 64 | (a & 63), b, c.clamp(1, 254))
 }

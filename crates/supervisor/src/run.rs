@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait}
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
-use crate::calls::{Calls, Gate, Sends};
+use crate::calls::{Accepts, Calls, Gate, Sends};
 use crate::config::{Config, Counters, End, Outcome};
 use crate::ends::Ends;
 use crate::job::{Incoming, command_ends};
@@ -74,7 +74,6 @@ struct Prepared {
     config: Config,
     features: Features,
     policy: Policy,
-    local: Vec<ipnet::IpNet>,
     near: Vec<ipnet::IpNet>,
     sockets: Arc<Sockets>,
     ends: Arc<Ends>,
@@ -91,8 +90,7 @@ impl Prepared {
         let network: Option<Network> = link.as_ref().map(|l| l.network().clone());
         let around = host::surroundings(network.as_ref(), config.shunt.is_some(), config.dns)
             .map_err(Error::system("list the host's addresses"))?;
-        let local = around.guest.clone();
-        let near = local.iter().copied().chain(network.iter().flat_map(host::near)).collect();
+        let near = around.guest.iter().copied().chain(network.iter().flat_map(host::near)).collect();
         let policy = Policy::new(std::mem::take(&mut config.rules), around)?;
         let sockets = Arc::new(Sockets::default());
         let ends = Arc::new(Ends::default());
@@ -108,12 +106,12 @@ impl Prepared {
             }
             None => None,
         };
-        Ok(Prepared { config, features, policy, local, near, sockets, ends, resolver, booting })
+        Ok(Prepared { config, features, policy, near, sockets, ends, resolver, booting })
     }
 
     /// Forks the guest while the stack boots, and lets it go when both are ready.
     fn start(self) -> Result<(Child, (Service, Incoming)), Error> {
-        let Prepared { config, features, policy, local, near, sockets, ends, resolver, booting } = self;
+        let Prepared { config, features, policy, near, sockets, ends, resolver, booting } = self;
         let Config { command, shunt, unix, keep_fds, keep_caps, wait, flows, .. } = config;
         let options = guest::Options { features: &features, keep_fds: &keep_fds, keep_caps };
         let held = guest::start(&command, &options)?;
@@ -132,12 +130,12 @@ impl Prepared {
                 sockets,
                 ends,
                 resolver,
+                accepts: Accepts::default(),
                 stack,
                 shunt: shunt.map(Arc::<dyn Backend>::from),
                 flows: flows.map(Arc::from),
                 waits: Arc::default(),
                 runtime: tokio::runtime::Handle::current(),
-                local,
                 near,
                 namespace,
                 namespace_inode,

@@ -24,6 +24,10 @@ const IDLE: usize = 16 * 1024;
 pub(crate) struct Entry {
     /// What the guest bound it to, before a verdict says on which side that counts.
     pub(crate) bound: Option<SocketAddr>,
+    /// The port in `bound` was of the kernel's choice.
+    pub(crate) any_port: bool,
+    /// The stack has a socket that is bound for this one.
+    pub(crate) held: bool,
     /// Options for the stack's socket, in the order they were set.
     pub(crate) options: Vec<StackOption>,
     /// The guest's IPV6_V6ONLY; its socket itself must be dual-stack to be parked.
@@ -44,11 +48,29 @@ pub(crate) enum State {
     Failed { errno: i32 },
     #[default]
     Idle,
+    /// As the stack's own socket does.
+    Listening,
 }
 
 impl State {
     fn is_live(self) -> bool {
-        matches!(self, State::Connected { .. } | State::Connecting { .. })
+        matches!(self, State::Connected { .. } | State::Connecting { .. } | State::Listening)
+    }
+}
+
+impl Entry {
+    /// Whether there is a socket of the stack for it.
+    pub(crate) fn is_on_stack(&self) -> bool {
+        self.held || self.state.is_live()
+    }
+
+    /// Keeps an option for the next socket of the stack. One that is connected has no other after it.
+    pub(crate) fn remember(&mut self, option: StackOption) {
+        if self.state.is_live() && !self.held {
+            return;
+        }
+        self.options.retain(|o| (o.level, o.name) != (option.level, option.name));
+        self.options.push(option);
     }
 }
 
@@ -92,6 +114,17 @@ impl Table {
         self.entries.entry(cookie).or_default()
     }
 
+    /// The stack has no bound socket for it any more.
+    pub(crate) fn let_go(&mut self, cookie: Cookie) {
+        let Some(entry) = self.entries.get_mut(&cookie) else { return };
+        entry.held = false;
+        if entry.state == State::Listening {
+            entry.state = State::Idle;
+        }
+        self.idle.push_back(cookie);
+        self.shrink();
+    }
+
     /// Moves a socket to another state; one that ends up idle may be forgotten later.
     pub(crate) fn set(&mut self, cookie: Cookie, state: State) {
         let entry = self.entry(cookie);
@@ -111,7 +144,7 @@ impl Table {
     fn shrink(&mut self) {
         while self.idle.len() > IDLE {
             let Some(oldest) = self.idle.pop_front() else { return };
-            if !self.state(oldest).is_live() {
+            if !self.find(oldest).is_some_and(Entry::is_on_stack) {
                 self.entries.remove(&oldest);
             }
         }

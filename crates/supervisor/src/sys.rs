@@ -422,6 +422,33 @@ pub(crate) fn listen(fd: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// accept4(2), and where the peer is (`None` for families other than internet ones). Waits if the socket is a
+/// blocking one and nobody is there: look with [`poll_now`] before.
+pub(crate) fn accept(fd: BorrowedFd<'_>, flags: i32) -> io::Result<(OwnedFd, Option<SocketAddr>)> {
+    let mut bytes = [0u8; address::STORAGE];
+    let mut len = bytes.len() as libc::socklen_t;
+    let flags = flags | libc::SOCK_CLOEXEC;
+    // SAFETY: accept4(2) writes at most `len` bytes to `bytes`.
+    let accepted =
+        check(unsafe { libc::accept4(fd.as_raw_fd(), bytes.as_mut_ptr().cast(), &raw mut len, flags) })?;
+    // SAFETY: accept4(2) gave us this descriptor and nobody else knows it.
+    let accepted = unsafe { OwnedFd::from_raw_fd(accepted) };
+    let peer = match address::Address::parse(&bytes[..(len as usize).min(bytes.len())]) {
+        Some(address::Address::Inet(peer)) => Some(peer),
+        _ => None,
+    };
+    Ok((accepted, peer))
+}
+
+/// What poll(2) says of one descriptor now: `POLL*` bits of those in `events`, and of those always told.
+pub(crate) fn poll_now(fd: BorrowedFd<'_>, events: i16) -> i16 {
+    let mut fds = [libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }];
+    match poll(&mut fds, Some(0)) {
+        Ok(()) => fds[0].revents,
+        Err(_) => libc::POLLERR,
+    }
+}
+
 /// Runs `prepare` in the child between fork and exec.
 pub(crate) fn before_exec(
     command: &mut std::process::Command,

@@ -4,6 +4,7 @@
 //! long wait must look for one: every [`TICK`], for a caught signal that the thread itself will
 //! take. The answer is then -ERESTARTSYS, which gives exactly what the native call would.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::pending::Pending;
+use crate::sys;
 
 /// How late a signal may be noticed.
 const TICK: Duration = Duration::from_millis(15);
@@ -27,6 +29,29 @@ struct Wait {
     thread: GuestThread,
     /// When to give up, and with which errno.
     limit: Option<(Instant, i32)>,
+    /// The listener of an accept(2), which ends when that is shut down.
+    listener: Option<Arc<Held>>,
+}
+
+/// A duplicate that a waiting call holds, as it does natively. Whoever answers the call takes it away
+/// before: the guest may close its own at once.
+#[derive(Debug)]
+pub(crate) struct Held(Mutex<Option<OwnedFd>>);
+
+impl Held {
+    pub(crate) fn new(fd: OwnedFd) -> Arc<Self> {
+        Arc::new(Held(Mutex::new(Some(fd))))
+    }
+
+    pub(crate) fn take(&self) -> Option<OwnedFd> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What poll(2) says of it now; nothing once it was taken.
+    pub(crate) fn poll(&self, events: i16) -> i16 {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().map_or(0, |fd| sys::poll_now(fd.as_fd(), events))
+    }
 }
 
 /// All blocking calls of one supervisor.
@@ -44,8 +69,28 @@ struct List {
 
 impl Waits {
     pub(crate) fn add(&self, pending: Pending, thread: GuestThread, limit: Option<(Instant, i32)>) {
+        self.push(Wait { pending, thread, limit, listener: None });
+    }
+
+    /// An accept(2).
+    pub(crate) fn add_accept(
+        &self,
+        pending: Pending,
+        thread: GuestThread,
+        limit: Option<(Instant, i32)>,
+        listener: Arc<Held>,
+    ) {
+        self.push(Wait { pending, thread, limit, listener: Some(listener) });
+    }
+
+    /// Forgets those whose guests have ended, and the listeners that they held.
+    pub(crate) fn sweep(&self) {
+        self.lock().waits.retain(|wait| wait.pending.is_open());
+    }
+
+    fn push(&self, wait: Wait) {
         let mut list = self.lock();
-        list.waits.push(Wait { pending, thread, limit });
+        list.waits.push(wait);
         if std::mem::take(&mut list.asleep) {
             self.added.notify_one();
         }
@@ -86,13 +131,22 @@ impl Wait {
         if let Some((limit, errno)) = self.limit
             && now >= limit
         {
+            self.let_go();
             self.pending.answer(Err(errno));
+            return true;
+        }
+        if let Some(listener) = &self.listener
+            && listener.poll(0) & (libc::POLLERR | libc::POLLHUP) != 0
+        {
+            self.let_go();
+            self.pending.answer(Err(libc::EINVAL));
             return true;
         }
         // A thread that cannot be looked at is on its way out.
         if !self.thread.will_take_signal().unwrap_or(false) {
             return false;
         }
+        self.let_go();
         if let Some(notification) = self.pending.take() {
             // sock_intr_errno() of include/net/sock.h: with a time-out it is not restarted.
             match self.limit {
@@ -101,6 +155,12 @@ impl Wait {
             }
         }
         true
+    }
+}
+
+impl Wait {
+    fn let_go(&self) {
+        drop(self.listener.as_ref().and_then(|listener| listener.take()));
     }
 }
 

@@ -274,14 +274,12 @@ static void auto_bind(void)
 {
 	struct sockaddr_in any = at("0.0.0.0", 0);
 	for (int i = 0; i < 4; i++) {
-		int s = socket(i % 2 ? AF_INET6 : AF_INET, SOCK_STREAM, 0), open = 0;
-		socklen_t size = 4;
+		int s = socket(i % 2 ? AF_INET6 : AF_INET, SOCK_STREAM, 0);
 		if (i / 2)
 			said("bind", bind(s, (void *)&any, sizeof any));
 		said("listen", listen(s, 5));
-		getsockopt(s, SOL_SOCKET, SO_ACCEPTCONN, &open, &size);
-		if (open)
-			printf("OPEN: a listening socket\n");
+		if (listens_openly(s))
+			printf("OPEN: a port of the host\n");
 	}
 }
 

@@ -13,14 +13,11 @@ static void enter(void)
 static void use(int s, const struct sockaddr_in *a)
 {
 	struct sockaddr_in any = at("0.0.0.0", 0);
-	int open = 0;
-	socklen_t size = sizeof open;
 	said("connect", connect(s, (void *)a, sizeof *a));
 	said("sendto", sendto(s, "x", 1, MSG_FASTOPEN | MSG_NOSIGNAL, (void *)a, sizeof *a));
 	said("bind", bind(s, (void *)&any, sizeof any));
 	said("listen", listen(s, 5));
-	getsockopt(s, SOL_SOCKET, SO_ACCEPTCONN, &open, &size);
-	if (open)
+	if (listens_openly(s))
 		printf("OPEN: a socket of the host's listens\n");
 	said("SO_BINDTODEVICE", setsockopt(s, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3));
 	said("connect", connect(s, (void *)a, sizeof *a));

@@ -91,8 +91,8 @@ static int call_listen(long n)
 	int r = listen(SLOT, 5), open = 0;
 	socklen_t size = sizeof open;
 	getsockopt(sockets[n % 2 ? 1 : 3], SOL_SOCKET, SO_ACCEPTCONN, &open, &size);
-	if (open) {
-		printf("OPEN: an internet socket listens\n");
+	if (open && listens_openly(sockets[n % 2 ? 1 : 3])) {
+		printf("OPEN: an internet socket listens on the host\n");
 		stop = 1;
 	}
 	return r;

@@ -55,6 +55,7 @@ const STACKS_OPTIONS: &[u32] = &[
     libc::SO_ERROR as u32,
     libc::SO_PROTOCOL as u32,
     libc::SO_REUSEADDR as u32,
+    libc::SO_REUSEPORT as u32,
     libc::SO_TYPE as u32,
 ];
 const STACKS_LEVELS: &[u32] = &[
@@ -111,6 +112,8 @@ static TABLE: &[Rule] = &[
     rule("connect", &[], Notify, "the destination is judged"),
     rule("bind", &[], Notify, "the address is judged"),
     rule("listen", &[], Notify, "binds an unbound socket by itself; never continued, for any family"),
+    rule("accept", &[], Notify, "a listener's queue is on the host's loopback: others than the stack's are dropped"),
+    rule("accept4", &[], Notify, "a listener's queue is on the host's loopback: others than the stack's are dropped"),
     rule("getsockname", &[], Notify, "the guest's addresses are the stack's"),
     rule("getpeername", &[], Notify, "the guest's addresses are the stack's"),
 
@@ -125,7 +128,7 @@ static TABLE: &[Rule] = &[
     rule("getsockopt", &[is_not(1, LEVELS)], Allow,
         "no level of an internet socket"),
     rule("getsockopt", &[is(1, SOL_SOCKET), is(2, STACKS_OPTIONS)], Notify,
-        "the error of a parked or failed connection is the stack's, and what a datagram socket is"),
+        "the error of a parked or failed connection is the stack's, a shared port, and what a datagram socket is"),
     rule("getsockopt", &[is(1, STACKS_LEVELS)], Notify, "the stack's end knows the answer"),
 
     // An address beside the data, or in a message, which the filter cannot see. A TCP socket ignores

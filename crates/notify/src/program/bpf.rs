@@ -190,7 +190,7 @@ fn the_decided_cases() {
         (libc::SYS_socketpair, [1, 1, 0, 0], Allow),
         (libc::SYS_socketpair, [1, (libc::SOCK_DGRAM | libc::SOCK_CLOEXEC) as u64, 0, 0], Notify),
         (libc::SYS_connect, [3, 0x7fff_0000, 16, 0], Notify),
-        (libc::SYS_accept4, [3, 0, 0, 0], Allow),
+        (libc::SYS_accept4, [3, 0, 0, 0], Notify),
         (libc::SYS_setsockopt, [3, solid, libc::SO_RCVTIMEO as u64, 0], Allow),
         (libc::SYS_setsockopt, [3, solid, libc::SO_REUSEADDR as u64, 0], Notify),
         (libc::SYS_setsockopt, [3, solid, libc::SO_BINDTODEVICE as u64, 0], Notify),

@@ -114,7 +114,7 @@ impl Calls {
                 self.wait_too(attempt);
                 return None;
             }
-            State::Ended { .. } => Err(libc_error(libc::EISCONN)),
+            State::Ended { .. } | State::Listening => Err(libc_error(libc::EISCONN)),
             State::Failed { errno } => {
                 sockets.set(cookie, State::Idle);
                 drop(sockets);
@@ -221,7 +221,18 @@ impl Calls {
             for option in entry.options.iter().filter(|o| is_deferred(o.level, o.name)) {
                 let _ = sys::set_option(subject.fd(), option.level, option.name, &option.value);
             }
-            let bound = entry.bound.map_or(Ok(()), |local| sys::bind(subject.fd(), for_family(local, v6)));
+            let bound = entry.bound.map_or(Ok(()), |local| {
+                if entry.held {
+                    self.let_go(cookie, subject.fd())?;
+                }
+                match sys::bind(subject.fd(), for_family(local, v6)) {
+                    // Free in the stack, where it was chosen, and not here.
+                    Err(error) if entry.any_port && error.raw_os_error() == Some(libc::EADDRINUSE) => {
+                        sys::bind(subject.fd(), for_family(SocketAddr::new(local.ip(), 0), v6))
+                    }
+                    other => other,
+                }
+            });
             if let Err(error) = bound {
                 flow.close(Err(errno(&error)));
                 return notification.fail(errno(&error));
@@ -325,7 +336,8 @@ impl Calls {
         let known = {
             let mut sockets = self.sockets.lock();
             // Its options stay with a socket; its address does not.
-            let known = sockets.find_mut(cookie).map(|entry| entry.bound = None).is_some();
+            let known =
+                sockets.find_mut(cookie).map(|entry| (entry.bound, entry.held) = (None, false)).is_some();
             if known {
                 sockets.set(cookie, State::Idle);
             }

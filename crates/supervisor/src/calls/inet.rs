@@ -1,15 +1,10 @@
 //! bind(2) and listen(2).
 
-use std::net::SocketAddr;
-use std::os::fd::AsFd;
-
 use netshunt_notify::Notification;
 
 use super::connect::read_address;
-use super::{Calls, Kind, Subject, errno};
-use crate::address::{Address, canonical};
+use super::{Calls, Kind, errno};
 use crate::pending::answer;
-use crate::sockets::State;
 use crate::sys;
 
 impl Calls {
@@ -24,39 +19,17 @@ impl Calls {
         if let Some(end) = subject.end {
             return self.bind_end(notification, end);
         }
-        let result = read_address(&notification, 1, 2).and_then(|address| match subject.kind {
-            Kind::Foreign => sys::bind_raw(subject.fd(), &address).map_err(|e| errno(&e)),
-            Kind::Tcp { v6 } => self.bind_tcp(&subject, &address, v6),
-            Kind::End | Kind::Other | Kind::Unix => Err(libc::EACCES),
-        });
-        answer(notification, result);
-    }
-
-    /// A verdict is not known before connect(2): remember what was asked.
-    fn bind_tcp(&self, subject: &Subject, address: &[u8], v6: bool) -> Result<(), i32> {
-        let local = match Address::parse(address).ok_or(libc::EINVAL)? {
-            Address::Inet(local) if local.is_ipv6() == v6 => canonical(local),
-            _ => return Err(libc::EAFNOSUPPORT),
+        let address = match read_address(&notification, 1, 2) {
+            Ok(address) => address,
+            Err(errno) => return notification.fail(errno),
         };
-        if self.stack.is_none() {
-            // Then the host is the only place it can be bound on, and nothing can listen.
-            return sys::bind_raw(subject.fd.as_fd(), address).map_err(|e| errno(&e));
+        match subject.kind {
+            Kind::Foreign => {
+                answer(notification, sys::bind_raw(subject.fd(), &address).map_err(|e| errno(&e)));
+            }
+            Kind::Tcp { v6 } => self.bind_tcp(notification, subject, &address, v6),
+            Kind::End | Kind::Other | Kind::Unix => notification.fail(libc::EACCES),
         }
-        if !self.is_local(local) {
-            return Err(libc::EADDRNOTAVAIL);
-        }
-        let cookie = subject.cookie()?;
-        let mut sockets = self.sockets.lock();
-        let entry = sockets.entry(cookie);
-        if entry.bound.is_some() || !matches!(entry.state, State::Idle | State::Failed { .. }) {
-            return Err(libc::EINVAL);
-        }
-        entry.bound = Some(local);
-        Ok(())
-    }
-
-    fn is_local(&self, address: SocketAddr) -> bool {
-        address.ip().is_unspecified() || self.local.iter().any(|net| net.contains(&address.ip()))
     }
 
     /// Never continued, for any family: a racing dup2(2) would turn a continued AF_UNIX listen
@@ -76,8 +49,9 @@ impl Calls {
                 let result = sys::listen(subject.fd(), notification.int_arg(1)).map_err(|e| errno(&e));
                 answer(notification, result);
             }
-            Kind::Other | Kind::Tcp { .. } => {
-                self.report("listen on an internet socket is not mediated yet", &notification);
+            Kind::Tcp { v6 } => self.listen_tcp(notification, subject, v6),
+            Kind::Other => {
+                self.report("listen on a socket that is not mediated", &notification);
                 notification.fail(libc::EOPNOTSUPP);
             }
         }

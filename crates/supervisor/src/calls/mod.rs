@@ -1,10 +1,12 @@
 //! What a guest's system calls become. Every notified call is answered here, by whoever handles
 //! it; what nobody handles is refused and logged.
 
+mod accept;
 mod connect;
 mod ends;
 mod inet;
 mod ioctl;
+mod listen;
 mod names;
 mod options;
 mod receive;
@@ -45,14 +47,13 @@ pub(crate) struct Calls {
     pub(crate) ends: Arc<Ends>,
     /// Where queries go that ask a name server on the guest's own loopback, and nobody is there.
     pub(crate) resolver: Option<IpAddr>,
+    pub(crate) accepts: Accepts,
     pub(crate) stack: Option<Stack>,
     pub(crate) shunt: Option<Arc<dyn Backend>>,
     pub(crate) flows: Option<Arc<dyn FlowSink>>,
     pub(crate) waits: Arc<Waits>,
     pub(crate) runtime: tokio::runtime::Handle,
-    /// The stack's own addresses, loopback included.
-    pub(crate) local: Vec<ipnet::IpNet>,
-    /// Those, and where the link itself answers: the host's routes say nothing about them.
+    /// The stack's own addresses, and where the link itself answers: the host's routes say nothing about them.
     pub(crate) near: Vec<ipnet::IpNet>,
     /// Our own network namespace: its cookie (SO_NETNS_COOKIE) and its inode in /proc.
     pub(crate) namespace: u64,
@@ -64,6 +65,7 @@ pub(crate) struct Calls {
     pub(crate) waiting: Arc<AtomicUsize>,
 }
 
+pub(crate) use accept::Accepts;
 pub(crate) use ioctl::Asked;
 pub(crate) use receive::{Call as ReceiveCall, Receive};
 pub(crate) use send::Sends;
@@ -159,6 +161,7 @@ impl Calls {
 
     fn dispatch(&self, notification: Notification) {
         match notification.call() {
+            libc::SYS_accept | libc::SYS_accept4 => self.accept(notification),
             libc::SYS_bind => self.bind(notification),
             libc::SYS_connect => self.connect(notification),
             libc::SYS_getpeername => self.peer_name(notification),
@@ -199,6 +202,7 @@ impl Handler for Calls {
         while let Some(reply) = stack.next_reply() {
             match reply {
                 Reply::Errors { notification, receive, got } => receive.reply(notification, got),
+                Reply::Accept { listener } => self.accept_waiting(listener),
                 Reply::Arrived(end) => self.arrived(&end),
                 Reply::Inject { notification, guest, cloexec } => {
                     // A failure is the guest's to see; its end is then missed by the next sweep.

@@ -39,11 +39,11 @@ impl Calls {
                 }
                 None => notification.fail(libc::EIO),
             },
-            (State::Idle | State::Failed { .. }, Some(bound)) => {
+            (State::Idle | State::Failed { .. } | State::Listening, Some(bound)) => {
                 write_name(notification, &encode(bound, subject.is_v6()));
             }
             // What the host would say of an unbound socket is what any kernel would: no address.
-            (State::Idle | State::Failed { .. }, None) => {
+            (State::Idle | State::Failed { .. } | State::Listening, None) => {
                 let unspecified = match subject.is_v6() {
                     true => SocketAddr::from(([0u16; 8], 0)),
                     false => SocketAddr::from(([0u8; 4], 0)),
@@ -69,7 +69,7 @@ impl Calls {
                 Ok(_) => write_name(notification, &encode(peer, subject.is_v6())),
                 Err(error) => notification.fail(super::errno(&error)),
             },
-            State::Connecting { .. } | State::Failed { .. } | State::Idle => {
+            State::Connecting { .. } | State::Failed { .. } | State::Idle | State::Listening => {
                 notification.fail(libc::ENOTCONN);
             }
         }

@@ -60,7 +60,7 @@ impl Calls {
         if !read_from_stack(level, name) {
             return Kept::Host;
         }
-        if matches!(entry.state, State::Connected { .. } | State::Connecting { .. }) {
+        if entry.is_on_stack() {
             return Kept::Stack;
         }
         match entry.options.iter().find(|o| (o.level, o.name) == (level, name)) {
@@ -136,12 +136,10 @@ impl Calls {
         let Some(stack) = &self.stack else { return };
         let mut sockets = self.sockets.lock();
         let entry = sockets.entry(cookie);
-        if matches!(entry.state, State::Connected { .. } | State::Connecting { .. }) {
-            drop(sockets);
-            return stack.ask(Command::Set { cookie, option, asked: None });
+        if entry.is_on_stack() {
+            stack.ask(Command::Set { cookie, option: option.clone(), asked: None });
         }
-        entry.options.retain(|o| (o.level, o.name) != (option.level, option.name));
-        entry.options.push(option);
+        entry.remember(option);
     }
 
     fn set_on_stack(
@@ -151,8 +149,13 @@ impl Calls {
         cookie: Cookie,
         option: StackOption,
     ) {
-        let live =
-            matches!(self.sockets.lock().state(cookie), State::Connected { .. } | State::Connecting { .. });
+        let live = self.sockets.lock().find_mut(cookie).is_some_and(|entry| {
+            let live = entry.is_on_stack();
+            if live {
+                entry.remember(option.clone());
+            }
+            live
+        });
         match &self.stack {
             Some(stack) if live => stack.ask(Command::Set { cookie, option, asked: Some(notification) }),
             Some(_) => {

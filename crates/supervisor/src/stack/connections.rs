@@ -172,6 +172,9 @@ impl Machine {
     }
 
     pub(super) fn connect(&mut self, request: Box<Connect>) {
+        // What it was bound to is bound again, by a socket of the destination's family.
+        self.let_go(request.cookie);
+        self.sweep_for(request.destination);
         let id = self.next;
         self.next += 1;
         match self.start(id, &request) {
@@ -306,6 +309,7 @@ impl Machine {
     }
 
     pub(super) fn drop_connection(&mut self, cookie: Cookie) {
+        self.let_go(cookie);
         let Some(id) = self.current.remove(&cookie) else { return };
         match self.connections.remove(&id) {
             Some(Connection::Opening { request, stack, .. }) => {
@@ -338,8 +342,10 @@ impl Machine {
     }
 
     fn stack_of(&self, cookie: Cookie) -> Option<Socket> {
-        match self.connections.get(self.current.get(&cookie)?)? {
-            Connection::Open { stack, .. } | Connection::Opening { stack, .. } => Some(*stack),
+        let id = *self.current.get(&cookie)?;
+        match self.connections.get(&id) {
+            Some(Connection::Open { stack, .. } | Connection::Opening { stack, .. }) => Some(*stack),
+            None => self.listeners.stack_of(id),
         }
     }
 

@@ -5,9 +5,11 @@
 //! here; the others come back as [`Reply`] and are written by the thread that serves guests, which
 //! may be lost in guest memory when this one may not.
 
+mod arrivals;
 mod connections;
 mod datagrams;
 mod interfaces;
+mod listeners;
 mod looks;
 mod relay;
 mod thread;
@@ -28,8 +30,11 @@ use netshunt_notify::{Features, Notification, TargetAddr, Waker};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::runtime::Handle;
 
+use arrivals::Arrivals;
+pub(crate) use arrivals::{Arrival, Stage};
 pub(crate) use datagrams::{Ask, Asking, ErrorMessage, Make, Outgoing, To};
 pub(crate) use interfaces::Interfaces;
+pub(crate) use listeners::Bind;
 
 use crate::Error;
 use crate::calls::ReceiveCall;
@@ -44,6 +49,10 @@ use crate::sockets::{Cookie, Sockets};
 /// What the thread that serves guests asks for.
 #[derive(Debug)]
 pub(crate) enum Command {
+    /// A guest has accepted a connection, which is that socket of its from now on.
+    Accepted { id: u64, cookie: Cookie },
+    /// Bind a socket of the stack.
+    Bind(Box<Bind>),
     /// Connect on behalf of a parked socket.
     Connect(Box<Connect>),
     /// Do something with a datagram or netlink socket.
@@ -54,6 +63,8 @@ pub(crate) enum Command {
     Interfaces(Box<Interfaces>),
     /// A receive is done with the sender of what lies in a guest's queue.
     Left { id: u64 },
+    /// Let a socket of the stack listen.
+    Listen { request: Box<Bind>, backlog: i32 },
     /// Read a socket's own address.
     LocalName { cookie: Cookie, question: Question },
     /// Make a datagram or netlink socket.
@@ -94,9 +105,13 @@ pub(crate) struct Question {
     pub(crate) v6: bool,
 }
 
-/// The answer to a [`Question`].
+/// The answer to a [`Question`], or what somebody waits for.
 #[derive(Debug)]
 pub(crate) enum Reply {
+    /// Somebody has come to a listener on which a guest waits.
+    Accept {
+        listener: Cookie,
+    },
     /// There is something for the calls that wait.
     Arrived(Arc<End>),
     /// What the error queue had.
@@ -161,6 +176,7 @@ struct Shared {
     replies: Mutex<Replies>,
     /// The link's own processes.
     others: Mutex<Vec<i32>>,
+    arrivals: Arrivals,
     traffic: Traffic,
 }
 
@@ -198,6 +214,7 @@ impl Stack {
             ready,
             replies: Mutex::default(),
             others: Mutex::new(link.processes()),
+            arrivals: Arrivals::default(),
             traffic: Traffic::default(),
         });
         let closed = Closed::new().map_err(Error::system("bind a loopback port"))?;
@@ -231,6 +248,11 @@ impl Stack {
     /// memory, and the others are then another's.
     pub(crate) fn next_reply(&self) -> Option<Reply> {
         self.shared.replies().queue.pop_front()
+    }
+
+    /// What waits in the queues of guests' listeners.
+    pub(crate) fn arrivals(&self) -> &Arrivals {
+        &self.shared.arrivals
     }
 
     pub(crate) fn traffic(&self) -> &Traffic {

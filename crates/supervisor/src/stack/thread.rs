@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 
 use super::connections::Connection;
 use super::datagrams::Datagram;
+use super::listeners::Listeners;
 use super::looks::Looks;
 use super::relay::SCRATCH;
 use super::wire::{Wire, add_nic, configure};
@@ -69,6 +70,7 @@ pub(super) struct Machine {
     pub(super) connections: HashMap<Id, Connection>,
     /// The newest connection of each guest socket.
     pub(super) current: HashMap<Cookie, Id>,
+    pub(super) listeners: Listeners,
     pub(super) looks: Looks,
     pub(super) ends: Arc<Ends>,
     pub(super) datagrams: HashMap<Id, Datagram>,
@@ -107,6 +109,7 @@ impl Machine {
             shared,
             connections: HashMap::new(),
             current: HashMap::new(),
+            listeners: Listeners::new(),
             looks: Looks::new(features, runtime),
             ends,
             datagrams: HashMap::new(),
@@ -221,6 +224,7 @@ impl Machine {
     /// nothing would wake one that waits. Those that are being opened begin again.
     fn renewed(&mut self) {
         self.shared.renew(&**self.wire.link.borrow());
+        self.lose_arrived();
         let is_open = |connection: &Connection| matches!(connection, Connection::Open { .. });
         let (open, opening): (Vec<Id>, Vec<Id>) =
             self.connections.keys().partition(|&id| self.connections.get(id).is_some_and(is_open));
@@ -242,7 +246,10 @@ impl Machine {
                 other => other?,
             };
             for event in &events[..count] {
-                self.enqueue(event.data());
+                match self.listeners.know(event.data()) {
+                    true => self.listener_event(event.data()),
+                    false => self.enqueue(event.data()),
+                }
             }
             if count < events.len() {
                 return Ok(());
@@ -254,17 +261,21 @@ impl Machine {
         match self.connections.get(&id) {
             Some(Connection::Open { .. }) => self.enqueue(id),
             Some(Connection::Opening { stack, .. }) => self.progress(id, *stack),
+            None if self.listeners.know(id) => self.listener_event(id),
             None => self.enqueue_datagram(id),
         }
     }
 
     fn obey(&mut self, command: Command) {
         match command {
+            Command::Accepted { id, cookie } => self.accepted(id, cookie),
+            Command::Bind(request) => self.bind(*request),
             Command::Connect(request) => self.connect(request),
             Command::Datagram(asking) => self.ask_datagram(*asking),
             Command::Drop { cookie } => self.drop_connection(cookie),
             Command::Interfaces(asked) => self.shared.reply(asked.answer(&self.kernel)),
             Command::Left { id } => self.enqueue_datagram(id),
+            Command::Listen { request, backlog } => self.listen(*request, backlog),
             Command::LocalName { cookie, question } => self.local_name(cookie, question),
             Command::Make(make) => self.make(*make),
             Command::Read { cookie, level, name, size, question } => {

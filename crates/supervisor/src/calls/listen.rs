@@ -1,0 +1,171 @@
+//! bind(2) and listen(2) of TCP sockets: in the stack, or on the host where an `in:` rule says so.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::BorrowedFd;
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use netshunt_notify::Notification;
+use netshunt_policy::{Destination, Direction, Proto, Verdict};
+
+use super::{Calls, Subject, errno};
+use crate::address::{Address, V6_SHORT, canonical, for_family};
+use crate::flows::{Asked, Open};
+use crate::options::is_deferred;
+use crate::pending::answer;
+use crate::places;
+use crate::sockets::{Cookie, State};
+use crate::stack::{Bind, Command};
+use crate::sys;
+
+impl Calls {
+    /// Only where it may listen is known now, not whether it will: a bound socket may connect.
+    pub(super) fn bind_tcp(&self, notification: Notification, subject: Subject, address: &[u8], v6: bool) {
+        let local = match Address::parse(address) {
+            // Of whatever family (inet6_bind()).
+            _ if v6 && address.len() < V6_SHORT => return notification.fail(libc::EINVAL),
+            Some(Address::Inet(local)) if local.is_ipv6() == v6 => canonical(local),
+            Some(_) => return notification.fail(libc::EAFNOSUPPORT),
+            None => return notification.fail(libc::EINVAL),
+        };
+        let Some(stack) = &self.stack else {
+            // Then the host is the only place it can be bound on; listen(2) is judged by itself.
+            return answer(notification, sys::bind_raw(subject.fd(), address).map_err(|e| errno(&e)));
+        };
+        let cookie = match self.unbound(&subject) {
+            Ok(cookie) => cookie,
+            Err(errno) => return notification.fail(errno),
+        };
+        if self.inbound(local).0 == Verdict::Bypass {
+            return answer(notification, self.bind_on_host(&subject, cookie, local, v6));
+        }
+        let Subject { fd: guest, .. } = subject;
+        // A server that was killed in accept(2) must not keep its port.
+        self.waits.sweep();
+        stack.ask(Command::Bind(Box::new(Bind { notification, cookie, guest, v6, local })));
+    }
+
+    /// The socket's cookie, if it can be bound as far as we know.
+    fn unbound(&self, subject: &Subject) -> Result<Cookie, i32> {
+        let cookie = subject.cookie()?;
+        let sockets = self.sockets.lock();
+        let Some(entry) = sockets.find(cookie) else { return Ok(cookie) };
+        let free = entry.bound.is_none() && matches!(entry.state, State::Idle | State::Failed { .. });
+        free.then_some(cookie).ok_or(libc::EINVAL)
+    }
+
+    /// What it has of the options that so far were only remembered goes with it.
+    fn bind_on_host(
+        &self,
+        subject: &Subject,
+        cookie: Cookie,
+        local: SocketAddr,
+        v6: bool,
+    ) -> Result<(), i32> {
+        let (v6only, options) = match self.sockets.lock().find(cookie) {
+            Some(entry) => (entry.v6only, entry.options.clone()),
+            None => (None, Vec::new()),
+        };
+        if let Some(on) = v6only {
+            let on = i32::from(on).to_ne_bytes();
+            let _ = sys::set_option(subject.fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &on);
+        }
+        for option in options.iter().filter(|o| is_deferred(o.level, o.name)) {
+            let _ = sys::set_option(subject.fd(), option.level, option.name, &option.value);
+        }
+        sys::bind(subject.fd(), for_family(local, v6)).map_err(|e| errno(&e))?;
+        // From now on the host's own socket has it all.
+        self.sockets.lock().forget(cookie);
+        Ok(())
+    }
+
+    /// The verdict on being reached at that address of one's own.
+    fn inbound(&self, local: SocketAddr) -> (Verdict, Option<String>) {
+        let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
+        let of = Destination { address: local, proto: Proto::Tcp, direction: Direction::In };
+        let decision = policy.judge(&of);
+        (decision.verdict, decision.rule.map(ToString::to_string))
+    }
+
+    pub(super) fn listen_tcp(&self, notification: Notification, subject: Subject, v6: bool) {
+        let since = Instant::now();
+        let found = subject.cookie().and_then(|cookie| {
+            let name = sys::local_name(subject.fd()).map_err(|e| errno(&e))?;
+            Ok((cookie, name.map(canonical).filter(|name| name.port() != 0)))
+        });
+        let (cookie, host) = match found {
+            Ok(found) => found,
+            Err(errno) => return notification.fail(errno),
+        };
+        let (bound, held) = {
+            let sockets = self.sockets.lock();
+            sockets.find(cookie).map_or((None, false), |entry| (entry.bound, entry.is_on_stack()))
+        };
+        let any =
+            SocketAddr::new(if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }, 0);
+        // What is bound on the host, which only a rule or the lack of a stack does, listens there or not at all.
+        let on_host = host.filter(|_| !held);
+        let local = on_host.or(bound).unwrap_or(any);
+        let (verdict, rule) = self.inbound(local);
+        let (pid, comm) = (subject.thread.process().unwrap_or(notification.tid().0), subject.thread.comm());
+        let asked = Asked { pid, comm, proto: "tcp", destination: local, since };
+        let backlog = notification.int_arg(1);
+        let flow = |verdict| Open::new(asked, verdict, rule, self.flows.clone()).inbound(None);
+        match (verdict, &self.stack) {
+            (Verdict::Bypass, _) if !held => {
+                let result =
+                    self.listen_on_host(&subject, backlog, on_host.is_none().then_some((cookie, v6)));
+                flow(verdict).close(result);
+                answer(notification, result);
+            }
+            (Verdict::Stack, Some(stack)) if on_host.is_none() => {
+                let Subject { fd: guest, .. } = subject;
+                self.waits.sweep();
+                let request = Box::new(Bind { notification, cookie, guest, v6, local });
+                stack.ask(Command::Listen { request, backlog });
+            }
+            (Verdict::Deny(errno), _) => {
+                flow(verdict).close(Err(errno.raw()));
+                self.report("listening, for which there is no rule", &notification);
+                notification.fail(errno.raw());
+            }
+            // Bound where it may not be reached.
+            (Verdict::Bypass | Verdict::Stack, _) => {
+                flow(verdict).close(Err(libc::EACCES));
+                notification.fail(libc::EACCES);
+            }
+        }
+    }
+
+    /// `unbound`: any port will do, and the rule has not said which.
+    fn listen_on_host(
+        &self,
+        subject: &Subject,
+        backlog: i32,
+        unbound: Option<(Cookie, bool)>,
+    ) -> Result<(), i32> {
+        if let Some((cookie, v6)) = unbound {
+            let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+            self.bind_on_host(subject, cookie, SocketAddr::new(any, 0), v6)?;
+        }
+        sys::listen(subject.fd(), backlog).map_err(|e| errno(&e))?;
+        // A guest may have dissolved and bound it anew meanwhile, and listen(2) binds by itself: what
+        // counts is where it listens.
+        let name = sys::local_name(subject.fd()).map_err(|e| errno(&e))?.map(canonical);
+        let allowed = name.is_some_and(|name| self.inbound(name).0 == Verdict::Bypass);
+        if !allowed {
+            let _ = sys::disconnect(subject.fd());
+            return Err(libc::EACCES);
+        }
+        Ok(())
+    }
+
+    /// Takes a bound socket from the stack, so that it can be bound on the host.
+    pub(super) fn let_go(&self, cookie: Cookie, guest: BorrowedFd<'_>) -> io::Result<()> {
+        if let Some(stack) = &self.stack {
+            stack.ask(Command::Drop { cookie });
+        }
+        places::leave(guest)
+    }
+}

@@ -1,0 +1,120 @@
+//! Who listens at a TCP address of the host: sock_diag(7), linux/inet_diag.h.
+//!
+//! Sees the caller's network namespace only, which is the guest's sockets' too.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+
+use crate::sockets::Cookie;
+
+/// `struct nlmsghdr`.
+const HEADER: usize = 16;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+/// `struct inet_diag_req_v2` and the `struct inet_diag_sockid` in it.
+const REQUEST: usize = 56;
+const ID: usize = 8;
+/// Where `struct inet_diag_sockid` has its cookie, 8 bytes.
+const COOKIE: usize = 40;
+/// Where `struct inet_diag_msg` has its state, and its id.
+const STATE: usize = 1;
+const FOUND_ID: usize = 4;
+/// `TCP_LISTEN` (net/tcp_states.h).
+const LISTEN: u8 = 10;
+
+/// A netlink socket to ask.
+#[derive(Debug)]
+pub(crate) struct Diag(OwnedFd);
+
+impl Diag {
+    /// # Errors
+    /// `ENOENT` where the kernel has no tcp_diag.
+    pub(crate) fn new() -> io::Result<Self> {
+        let protocol = SockProtocol::NetlinkSockDiag;
+        let diag = Diag(socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?);
+        // Without its module the kernel says of everybody that nobody is there.
+        let known = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        match known.local_addr()? {
+            SocketAddr::V4(at) if diag.listener(at)?.is_some() => Ok(diag),
+            _ => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+        }
+    }
+
+    /// The socket that gets the connections to that address, of either family; a few microseconds.
+    ///
+    /// # Errors
+    /// What netlink(7) gives.
+    pub(crate) fn listener(&self, at: SocketAddrV4) -> io::Result<Option<Cookie>> {
+        send(self.0.as_raw_fd(), &question(at), MsgFlags::empty())?;
+        let mut answer = [0; 4096];
+        // The kernel answers within send(2); nobody else can write to this socket.
+        let length = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
+        read(&answer[..length]).ok_or(io::ErrorKind::InvalidData)?
+    }
+}
+
+/// One exact question: a listener takes what matches nothing connected (inet_diag_find_one_icsk()).
+fn question(at: SocketAddrV4) -> Vec<u8> {
+    let mut bytes = vec![0; HEADER + REQUEST];
+    let length = bytes.len() as u32;
+    bytes[..4].copy_from_slice(&length.to_ne_bytes());
+    bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
+    let body = &mut bytes[HEADER..];
+    body[0] = libc::AF_INET as u8;
+    body[1] = libc::IPPROTO_TCP as u8;
+    body[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+    body[ID..ID + 2].copy_from_slice(&at.port().to_be_bytes());
+    body[ID + 4..ID + 8].copy_from_slice(&at.ip().octets());
+    // INET_DIAG_NOCOOKIE.
+    body[ID + COOKIE..].fill(0xff);
+    bytes
+}
+
+/// `None`: this is no answer.
+fn read(answer: &[u8]) -> Option<io::Result<Option<Cookie>>> {
+    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
+    let body = answer.get(HEADER..)?;
+    if kind == libc::NLMSG_ERROR as u16 {
+        let errno = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?).checked_neg()?;
+        return Some(match errno {
+            libc::ENOENT => Ok(None),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        });
+    }
+    let cookie = body.get(FOUND_ID + COOKIE..FOUND_ID + COOKIE + 8)?;
+    // Two words, the lower first.
+    let [low, high] = [&cookie[..4], &cookie[4..]].map(|half| half.try_into().map_or(0, u32::from_ne_bytes));
+    let found = Cookie(u64::from(low) | u64::from(high) << 32);
+    Some(Ok((*body.get(STATE)? == LISTEN).then_some(found)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::sys;
+
+    #[test]
+    fn a_listener_is_found_until_it_is_closed_whoever_it_accepted() {
+        let diag = Diag::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let SocketAddr::V4(at) = listener.local_addr().unwrap() else { panic!("asked for IPv4") };
+        let own = Cookie(sys::cookie(listener.as_fd(), libc::SO_COOKIE).unwrap());
+        assert_eq!(diag.listener(at).unwrap(), Some(own));
+        let _client = std::net::TcpStream::connect(at).unwrap();
+        let _accepted = listener.accept().unwrap();
+        assert_eq!(diag.listener(at).unwrap(), Some(own));
+        drop(listener);
+        assert_eq!(diag.listener(at).unwrap(), None);
+    }
+
+    #[test]
+    fn what_is_no_answer_is_an_error() {
+        assert!(read(&[]).is_none());
+        assert!(read(&[0; 40]).is_none());
+    }
+}
