@@ -141,6 +141,14 @@ impl World {
         self.serve(&words, *ports.last().expect("at least one port"));
     }
 
+    /// A server that sends datagrams back, on that port of both far addresses (and, for those who ask for it,
+    /// from the one above).
+    pub fn datagram_echo(&self, port: u16) {
+        let (program, port_text) = (self.program("datagram_echo.py"), port.to_string());
+        let (v4, v6) = (FAR4.to_string(), crate::FAR6.to_string());
+        self.serve(&["python3", &program, &v4, &port_text, &v6, &port_text], port);
+    }
+
     /// OpenSSH's server, with keys made for this world.
     pub fn sshd(&self) -> Sshd {
         let folder = self.folder().join("sshd");

@@ -7,7 +7,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -153,8 +153,8 @@ enum Peer {
 /// A socket of the host's, for destinations that a rule sends there.
 struct Host {
     socket: OwnedFd,
-    /// Only these are heard.
-    peers: HashSet<SocketAddr>,
+    /// Only these are heard, whatever port they answer from.
+    peers: HashSet<IpAddr>,
 }
 
 struct Sending {
@@ -627,9 +627,16 @@ impl Datagram {
         }
         let host = self.host.as_ref()?;
         loop {
-            let (length, from) = sys::recv_from(host.socket.as_fd(), scratch).ok()?;
-            let from = from?;
-            if host.peers.contains(&crate::address::canonical(from)) {
+            let (length, from) = match sys::recv_from(host.socket.as_fd(), scratch) {
+                Ok((length, Some(from))) => (length, from),
+                Ok((_, None)) => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) => {
+                    self.signal(errno(&error));
+                    continue;
+                }
+            };
+            if host.peers.contains(&crate::address::canonical(from).ip()) {
                 let from = crate::address::encode(from, self.end.domain == libc::AF_INET6);
                 return Some((Run { from, control: Vec::new() }, length));
             }
@@ -687,7 +694,7 @@ impl Host {
         if self.peers.len() >= PEERS {
             self.peers.clear();
         }
-        self.peers.insert(from);
+        self.peers.insert(from.ip());
     }
 }
 

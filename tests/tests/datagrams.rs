@@ -1,0 +1,62 @@
+//! UDP: what programs see of it, held against a native run, over both paths.
+
+use std::net::{IpAddr, SocketAddr};
+
+use netshunt_tests::{FAR4, FAR6, Path, Run, World};
+
+const PORT: u16 = 7007;
+const NOBODY: u16 = 7099;
+
+/// Runs the client on a path to one family's echo server.
+fn client(world: &World, path: Path, server: IpAddr) -> Run {
+    let words = ["python3".to_owned(), world.program("datagrams.py"), server.to_string()];
+    let ports = [PORT.to_string(), NOBODY.to_string()];
+    let mut launch = match path {
+        Path::Native => world.native(),
+        Path::Stack => world.netshunt_with(["--net=link,host-bypass"]),
+        Path::Bypass => {
+            let named = |ip: IpAddr| if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() };
+            let rule = format!("--bypass={}:{PORT}-{NOBODY}/udp", named(server));
+            world.netshunt_with(["--net=link,host-bypass", &rule])
+        }
+    };
+    launch = launch.command(words.into_iter().chain(ports));
+    let run = launch.run();
+    run.assert_success();
+    run
+}
+
+fn as_natively(path: Path, server: IpAddr) {
+    let world = World::new();
+    world.datagram_echo(PORT);
+    let native = client(&world, Path::Native, server);
+    let run = client(&world, path, server);
+    let (expected, seen) = (native.stdout(), run.stdout());
+    let lines = expected.lines().zip(seen.lines());
+    let different: Vec<_> = lines.filter(|(native, seen)| native != seen).collect();
+    assert!(different.is_empty(), "native, seen: {different:#?}\n{}", run.describe());
+    assert_eq!(expected.lines().count(), seen.lines().count(), "{}", run.describe());
+    let to = SocketAddr::new(server, PORT);
+    run.assert_path(path, to, 1 << 17);
+    assert!(run.flows.iter().any(|flow| flow.dst == to && flow.proto == "udp"), "{}", run.describe());
+}
+
+#[test]
+fn through_the_stack() {
+    as_natively(Path::Stack, FAR4.into());
+}
+
+#[test]
+fn through_the_stack_ipv6() {
+    as_natively(Path::Stack, FAR6.into());
+}
+
+#[test]
+fn bypassed() {
+    as_natively(Path::Bypass, FAR4.into());
+}
+
+#[test]
+fn bypassed_ipv6() {
+    as_natively(Path::Bypass, FAR6.into());
+}
