@@ -5,8 +5,8 @@
 //! Every attack has a control: the same program without netshunt, which *must* succeed where this
 //! kernel and user allow it, or the attack proves nothing.
 //!
-//! `NETSHUNT_HOSTILE_SECONDS` (default 20) is shared by the races; `NETSHUNT_NIGHTLY=1` makes the
-//! first of them write an address 10 million times and connect 200,000 times.
+//! `NETSHUNT_HOSTILE_SECONDS` (default 20) is shared by the races; `cargo xtask test --nightly` makes
+//! the first of them write an address 10 million times and connect 200,000 times.
 
 use std::io;
 use std::net::{TcpListener, UdpSocket};
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use netshunt_tests::{Launch, Run, World};
+use netshunt_tests::{Launch, Run, World, is_nightly};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// `--net=` and the rules: one server may be reached past the stack, and with a link another through it.
@@ -326,15 +326,14 @@ mod races {
     #[test]
     fn address_and_descriptor_swapped_during_calls() {
         let range = Range::new();
-        let nightly = std::env::var("NETSHUNT_NIGHTLY").is_ok_and(|v| v == "1");
-        let (writes, connects) = if nightly { ("10000000", "200000") } else { ("0", "0") };
+        let (writes, connects) = if is_nightly() { ("10000000", "200000") } else { ("0", "0") };
         for options in COMPOSITIONS {
             for mode in MODES {
                 let least = if mode == "address" { (writes, connects) } else { ("0", "0") };
                 let before = range.allowed.heard();
                 let (denied, time) = (range.reached(), seconds().to_string());
                 let launch = range.guest(options, "race", &[mode, &time, least.0, least.1]);
-                let run = launch.timeout(Duration::from_secs(if nightly { 3600 } else { 120 })).run();
+                let run = launch.timeout(Duration::from_secs(if is_nightly() { 3600 } else { 120 })).run();
                 let (tries, changes, overlaps) =
                     (number(&run, "tries="), number(&run, "changes="), number(&run, "overlaps="));
                 let reached = range.reached() - denied;

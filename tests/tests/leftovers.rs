@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use netshunt_tests::{DEADLINE, FAR4, Running, World, until};
+use netshunt_tests::{DEADLINE, FAR4, Running, World, is_nightly, until};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::{Pid, mkfifo};
@@ -241,7 +241,7 @@ fn killed_during_the_start_they_leave_nothing() {
 #[test]
 fn killed_at_a_random_moment_they_leave_nothing() {
     let scene = Scene::new();
-    let times = if std::env::var_os("NETSHUNT_NIGHTLY").is_some() { 200 } else { 40 };
+    let times = if is_nightly() { 200 } else { 40 };
     let chance = RandomState::new();
     for turn in 0..times {
         let delay = Duration::from_micros(chance.hash_one(turn) % LONGEST);

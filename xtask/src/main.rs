@@ -59,6 +59,9 @@ enum Task {
     Setup,
     /// Everything CI runs: fmt, clippy, doc, kernel, unit tests, end-to-end tests as root and not
     Test {
+        /// The large sizes: 200 random kills, 10 million swapped addresses and 200,000 connects
+        #[arg(long)]
+        nightly: bool,
         /// Only the groups named, separated by commas
         #[arg(long, value_delimiter = ',', value_name = "GROUP")]
         only: Vec<String>,
@@ -86,7 +89,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Fmt { write } => test::fmt(write)?,
         Task::Kernel { verify } => build_kernel(verify)?,
         Task::Setup => setup(Purpose::Test)?,
-        Task::Test { only } => return test::run(&only),
+        Task::Test { nightly, only } => return test::run(&only, nightly),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -19,6 +19,8 @@ use crate::shell::{self, Privilege, say};
 const TEST_USER: &str = "NETSHUNT_TEST_USER";
 /// And this one over which link: `slirp`, `passt` (its stream mode) or `passt-vhost-user`.
 const TEST_LINK: &str = "NETSHUNT_TEST_LINK";
+/// And this one, set to 1, whether there is time for the large sizes.
+const TEST_NIGHTLY: &str = "NETSHUNT_NIGHTLY";
 /// The installations of passt to test with, separated by colons.
 const TEST_PASST: &str = "NETSHUNT_TEST_PASST";
 
@@ -35,23 +37,23 @@ const GROUPS: &[(&str, Run)] = &[
     ("clippy", Run::Check(clippy)),
     ("doc", Run::Check(doc)),
     ("kernel", Run::Check(|| crate::build_kernel(false))),
-    ("unit", Run::Tests(unit)),
+    ("unit", Run::Tests(|_| unit())),
     // Every link as nobody; as root the one that needs no helper, and the one whose helper differs most
     // then, since it gives up root by itself.
-    ("e2e-slirp-root", Run::Tests(|| end_to_end("slirp", None))),
-    ("e2e-slirp-user", Run::Tests(|| end_to_end("slirp", NOBODY))),
-    ("e2e-passt-user", Run::Tests(|| end_to_end("passt", NOBODY))),
-    ("e2e-oldpasst-user", Run::Tests(|| end_to_end(OLD_PASST, NOBODY))),
-    ("e2e-vhost-root", Run::Tests(|| end_to_end("passt-vhost-user", None))),
-    ("e2e-vhost-user", Run::Tests(|| end_to_end("passt-vhost-user", NOBODY))),
+    ("e2e-slirp-root", Run::Tests(|nightly| end_to_end("slirp", None, nightly))),
+    ("e2e-slirp-user", Run::Tests(|nightly| end_to_end("slirp", NOBODY, nightly))),
+    ("e2e-passt-user", Run::Tests(|nightly| end_to_end("passt", NOBODY, nightly))),
+    ("e2e-oldpasst-user", Run::Tests(|nightly| end_to_end(OLD_PASST, NOBODY, nightly))),
+    ("e2e-vhost-root", Run::Tests(|nightly| end_to_end("passt-vhost-user", None, nightly))),
+    ("e2e-vhost-user", Run::Tests(|nightly| end_to_end("passt-vhost-user", NOBODY, nightly))),
 ];
 
 #[derive(Clone, Copy, Debug)]
 enum Run {
     /// Passes or not.
     Check(fn() -> Result<()>),
-    /// Counts.
-    Tests(fn() -> Result<Outcome>),
+    /// Counts. It is told whether this is a nightly run.
+    Tests(fn(bool) -> Result<Outcome>),
 }
 
 /// What came of a group of tests.
@@ -75,11 +77,11 @@ struct Row {
     notes: Vec<String>,
 }
 
-/// Runs the groups (all of them if `only` is empty) and prints the table.
+/// Runs the groups (all of them if `only` is empty) and prints the table. `nightly`: in the large sizes.
 ///
 /// # Errors
 /// When `only` names no group. A failed group is an exit code, not an error.
-pub(crate) fn run(only: &[String]) -> Result<ExitCode> {
+pub(crate) fn run(only: &[String], nightly: bool) -> Result<ExitCode> {
     let names: Vec<&str> = GROUPS.iter().map(|(name, _)| *name).collect();
     for wanted in only {
         ensure!(names.contains(&wanted.as_str()), "no group `{wanted}`; there are: {}", names.join(", "));
@@ -87,7 +89,7 @@ pub(crate) fn run(only: &[String]) -> Result<ExitCode> {
     describe_machine();
     let chosen =
         GROUPS.iter().filter(|(name, _)| only.is_empty() || only.iter().any(|wanted| wanted == name));
-    let rows: Vec<Row> = chosen.map(|(name, run)| run_group(name, *run)).collect();
+    let rows: Vec<Row> = chosen.map(|(name, run)| run_group(name, *run, nightly)).collect();
     print_table(&rows);
     let sum = |of: fn(&Row) -> usize| rows.iter().map(of).sum::<usize>();
     let failed = sum(|row| row.failed);
@@ -95,7 +97,7 @@ pub(crate) fn run(only: &[String]) -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_group(name: &'static str, run: Run) -> Row {
+fn run_group(name: &'static str, run: Run, nightly: bool) -> Row {
     println!("\n===== {name}");
     let start = Instant::now();
     let mut row = Row { name, ..Row::default() };
@@ -104,7 +106,7 @@ fn run_group(name: &'static str, run: Run) -> Row {
             Ok(()) => row.passed = 1,
             Err(error) => row.fail(format!("{error:#}")),
         },
-        Run::Tests(tests) => match tests() {
+        Run::Tests(tests) => match tests(nightly) {
             Ok(Outcome::Ran { tally, success, left_out }) => row.judge(&tally, success, left_out),
             Ok(Outcome::Skipped { why }) => {
                 row.skipped = 1;
@@ -215,7 +217,7 @@ fn unit() -> Result<Outcome> {
 
 /// Real programs against real servers over one of the links: the harness as root (it makes network
 /// namespaces), netshunt as root too or as `user`.
-fn end_to_end(link: &str, user: Option<&str>) -> Result<Outcome> {
+fn end_to_end(link: &str, user: Option<&str>, nightly: bool) -> Result<Outcome> {
     let privilege = Privilege::detect();
     if privilege == Privilege::None {
         let why = "not root, and sudo needs a password; run it as root to have these tests";
@@ -236,6 +238,7 @@ fn end_to_end(link: &str, user: Option<&str>) -> Result<Outcome> {
     let tested = if link == OLD_PASST { "passt" } else { link };
     settings.extend([passt_setting(link), format!("{TEST_LINK}={tested}")]);
     settings.extend(user.map(|user| format!("{TEST_USER}={user}")));
+    settings.push(format!("{TEST_NIGHTLY}={}", i32::from(nightly)));
     // Cargo builds as us and starts the test programs through this; `env`, since sudo clears ours.
     let runner = [privilege.prefix(), &["env"]].concat().join(" ") + " " + &settings.join(" ");
     let mut command = shell::cargo(&["test", "--package", "netshunt-tests", "--no-fail-fast"]);
