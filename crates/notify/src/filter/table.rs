@@ -160,6 +160,10 @@ static TABLE: &[Rule] = &[
         "not a network namespace"),
     rule("setns", &[When::OneOf { arg: 1, mask: ALL, values: &[0] }], Notify,
         "may be a network namespace that the guest did not make, which may lead out"),
+    rule("request_key", &[When::Null { arg: 2 }], Allow, "looks in the caller's own keyrings"),
+    rule("request_key", &[When::NotNull { arg: 2 }], Errno(libc::ENOKEY),
+        "has the kernel start a program outside, which asks name servers for what the guest says \
+         (dns_resolver); ENOKEY is the answer of a system without that program's key types"),
     rule("bpf", &[], Errno(libc::EPERM),
         "programs on sockets and control groups rewrite addresses; EPERM is an unprivileged process's answer"),
 

@@ -225,6 +225,9 @@ fn the_decided_cases() {
         (libc::SYS_userfaultfd, [libc::O_CLOEXEC as u64, 0, 0, 0], Errno(libc::EPERM)),
         (libc::SYS_userfaultfd, [1, 0, 0, 0], Allow),
         (libc::SYS_bpf, [0, 0, 0, 0], Errno(libc::EPERM)),
+        (libc::SYS_request_key, [0x7fff_0000, 0x7fff_0000, 0, 0], Allow),
+        (libc::SYS_request_key, [0x7fff_0000, 0x7fff_0000, 0x7fff_0000, 0], Errno(libc::ENOKEY)),
+        (libc::SYS_request_key, [0x7fff_0000, 0x7fff_0000, 1 << 32, 0], Errno(libc::ENOKEY)),
         (libc::SYS_read, [0, 0, 0, 0], Allow),
         (500, [0, 0, 0, 0], Notify),
     ];
