@@ -18,7 +18,7 @@ use crate::{Error, sys};
 
 /// Capabilities that would let a root guest out (capabilities(7), by number): the network ones,
 /// and those that reach into other processes or the kernel itself.
-const DROPPED: [u32; 11] = [
+const DROPPED: [u32; 12] = [
     10, // NET_BIND_SERVICE
     11, // NET_BROADCAST
     12, // NET_ADMIN
@@ -27,6 +27,7 @@ const DROPPED: [u32; 11] = [
     17, // SYS_RAWIO
     19, // SYS_PTRACE
     21, // SYS_ADMIN
+    22, // SYS_BOOT: kexec_load(2) puts another kernel in the place of this one
     38, // PERFMON
     39, // BPF
     40, // CHECKPOINT_RESTORE
