@@ -569,6 +569,8 @@ mod stalls {
             }
             assert!(!run.stdout().contains("OPEN: "), "{}", run.describe());
             assert!(range.allowed.heard() > before, "the neighbour got nowhere\n{}", run.describe());
+            // Calls that still wait at the end are nobody's fault.
+            assert!(!run.stderr().contains("unanswered"), "{}", run.describe());
             assert_eq!(range.reached(), 0, "{}", run.describe());
         }
     }
@@ -596,5 +598,11 @@ mod stalls {
     #[test]
     fn more_waiting_calls_than_threads() {
         attack("crowd");
+    }
+
+    /// Past the stack each takes a thread of the supervisor's.
+    #[test]
+    fn hundreds_of_connects_that_wait() {
+        attack("connects");
     }
 }

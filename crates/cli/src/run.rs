@@ -19,8 +19,10 @@ use crate::front::{self, Side};
 use crate::status::Leave;
 use crate::{here, logging, say, sys};
 
-/// Each blocking connect(2) on the host waits on a thread of its own.
-const BLOCKING_THREADS: usize = 512;
+/// Each blocking connect(2) on the host waits on a thread of its own. More than a machine runs by
+/// default (kernel.pid_max): a guest that fills them has as many threads itself, and nobody else's
+/// calls wait for its own.
+const BLOCKING_THREADS: usize = 32 * 1024;
 
 /// `netshunt run`.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Leave> {

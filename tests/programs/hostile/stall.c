@@ -240,6 +240,18 @@ static void *wait_for_ever(void *arg)
 	return NULL;
 }
 
+static void gather(void *(*each)(void *), void *arg)
+{
+	pthread_attr_t small;
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 65536);
+	pthread_t thread;
+	for (int i = 0; i < 700; i++)
+		pthread_create(&thread, &small, each, arg);
+	usleep(500000);
+	ready();
+}
+
 static void crowd_attack(void)
 {
 	static struct sockaddr_un a;
@@ -248,17 +260,24 @@ static void crowd_attack(void)
 	unlink(a.sun_path);
 	bind(listener, (void *)&a, sizeof a);
 	listen(listener, 0);
-	pthread_attr_t small;
-	pthread_attr_init(&small);
-	pthread_attr_setstacksize(&small, 65536);
-	pthread_t thread;
-	for (int i = 0; i < 700; i++)
-		pthread_create(&thread, &small, wait_for_ever, &a);
-	usleep(500000);
-	ready();
+	gather(wait_for_ever, &a);
+}
+
+static void *connect_once(void *arg)
+{
+	connect(tcp(), arg, sizeof(struct sockaddr_in));
+	return NULL;
+}
+
+static void connects_attack(void)
+{
+	static struct sockaddr_in a;
+	a = at(SILENT, 9);
+	gather(connect_once, &a);
 }
 
 #define ATTACK(name, length) static void name(void) { beside(name##_attack, length); }
+ATTACK(connects, 3)
 ATTACK(crowd, 3)
 ATTACK(flag, 6)
 ATTACK(page, 5)
@@ -268,7 +287,8 @@ ATTACK(uffd, 5)
 int main(int argc, char **argv)
 {
 	static const struct attack attacks[] = {
-		{ "crowd", crowd }, { "flag", flag }, { "page", page }, { "path", path }, { "uffd", uffd }, { 0 },
+		{ "connects", connects }, { "crowd", crowd }, { "flag", flag }, { "page", page },
+		{ "path", path }, { "uffd", uffd }, { 0 },
 	};
 	return dispatch(attacks, argc, argv);
 }

@@ -373,8 +373,8 @@ impl Calls {
     }
 }
 
-/// How many calls may wait on threads of their own. Half of tokio's default, so that a guest which
-/// fills them keeps room for its bypassed connects.
+/// How many calls may wait on threads of their own. Half of what a tokio runtime has by default, so that
+/// bypassed connects, which are not counted here, keep room.
 const WAITING: usize = 256;
 
 /// One of them.
