@@ -19,6 +19,8 @@ pub struct ListenerNumber(pub RawFd);
 #[derive(Debug)]
 pub struct Listener {
     fd: OwnedFd,
+    /// Put in its place when it closes. Open from the start: later guests may have used up all descriptors.
+    nothing: File,
 }
 
 impl Listener {
@@ -37,14 +39,13 @@ impl Listener {
             // Judged by the version, so EINVAL may still come; it costs speed alone.
             let _ = sys::set_sync_wake_up(fd.as_fd());
         }
-        Ok(Listener { fd })
+        Ok(Listener { fd, nothing: File::open("/dev/null")? })
     }
 
     /// Closes the listener for every thread that holds a share in it, though its number stays taken:
     /// the guests' pending and later calls get `ENOSYS`, our later answers go nowhere.
     pub(crate) fn close(&self) -> io::Result<()> {
-        let nothing = File::open("/dev/null")?;
-        sys::replace(nothing.as_fd(), self.fd.as_fd(), OFlag::O_CLOEXEC.bits())
+        sys::replace(self.nothing.as_fd(), self.fd.as_fd(), OFlag::O_CLOEXEC.bits())
     }
 }
 
