@@ -27,6 +27,7 @@ pub(crate) const NOT_OVER_EVERY_LINK: &[(&str, &[&str], &str)] = &[
         "whom a guest may reach is decided before there is a frame; the newest passt's stream mode runs it",
     ),
     ("passt", &["passt", OLD, VHOST], "it chooses its links itself"),
+    ("privileges", &["passt", OLD, VHOST], "nothing in it goes over a link"),
     ("sends", &["passt", OLD, VHOST], "nothing in it goes over a link"),
     ("servers", &[OLD], "passt of 2023 loses what a server says before its client does, on a published port"),
 ];

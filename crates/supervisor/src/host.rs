@@ -67,6 +67,13 @@ pub(crate) fn can_start_connects() -> bool {
     setting.trim().parse().map_or(true, |bits: u32| bits & 1 != 0)
 }
 
+/// The first port that needs no capability (ip(7)). To be asked before a guest runs: root's may change it.
+pub(crate) fn first_unprivileged_port() -> u16 {
+    let setting =
+        std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap_or_default();
+    setting.trim().parse().unwrap_or(1024)
+}
+
 /// Our network namespace: its cookie (SO_NETNS_COOKIE, Linux 5.14) and its inode.
 pub(crate) fn namespace() -> io::Result<(u64, u64)> {
     let socket = sys::tcp_socket()?;

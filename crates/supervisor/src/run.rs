@@ -135,6 +135,7 @@ impl Prepared {
                 shunt: shunt.map(Arc::<dyn Backend>::from),
                 flows: flows.map(Arc::from),
                 waits: Arc::default(),
+                first_port: if keep_caps { 0 } else { host::first_unprivileged_port() },
                 runtime: tokio::runtime::Handle::current(),
                 near,
                 namespace,

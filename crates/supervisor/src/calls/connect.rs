@@ -222,6 +222,7 @@ impl Calls {
                 let _ = sys::set_option(subject.fd(), option.level, option.name, &option.value);
             }
             let bound = entry.bound.map_or(Ok(()), |local| {
+                self.may_bind(local).map_err(libc_error)?;
                 if entry.held {
                     self.let_go(cookie, subject.fd())?;
                 }

@@ -31,7 +31,8 @@ impl Calls {
         };
         let Some(stack) = &self.stack else {
             // Then the host is the only place it can be bound on; listen(2) is judged by itself.
-            return answer(notification, sys::bind_raw(subject.fd(), address).map_err(|e| errno(&e)));
+            let bind = |()| sys::bind_raw(subject.fd(), address).map_err(|e| errno(&e));
+            return answer(notification, self.may_bind(local).and_then(bind));
         };
         let cookie = match self.unbound(&subject) {
             Ok(cookie) => cookie,
@@ -44,6 +45,13 @@ impl Calls {
         // A server that was killed in accept(2) must not keep its port.
         self.waits.sweep();
         stack.ask(Command::Bind(Box::new(Bind { notification, cookie, guest, v6, local })));
+    }
+
+    /// Whether the guest itself might bind that port of the host, we being the one that does:
+    /// CAP_NET_BIND_SERVICE was taken from it, not from us. A rule that lets it be reached there does.
+    pub(super) fn may_bind(&self, local: SocketAddr) -> Result<(), i32> {
+        let free = local.port() == 0 || local.port() >= self.first_port;
+        if free || self.inbound(local).0 == Verdict::Bypass { Ok(()) } else { Err(libc::EACCES) }
     }
 
     /// The socket's cookie, if it can be bound as far as we know.

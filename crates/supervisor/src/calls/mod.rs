@@ -52,6 +52,8 @@ pub(crate) struct Calls {
     pub(crate) shunt: Option<Arc<dyn Backend>>,
     pub(crate) flows: Option<Arc<dyn FlowSink>>,
     pub(crate) waits: Arc<Waits>,
+    /// The first port of the host's that guests may bind.
+    pub(crate) first_port: u16,
     pub(crate) runtime: tokio::runtime::Handle,
     /// The stack's own addresses, and where the link itself answers: the host's routes say nothing about them.
     pub(crate) near: Vec<ipnet::IpNet>,
