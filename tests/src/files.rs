@@ -59,6 +59,13 @@ fn noise(len: usize) -> Vec<u8> {
     words.take(len.div_ceil(8)).flatten().take(len).collect()
 }
 
+/// Copies a program that will be executed; whether that worked. By a process of its own: with the file open for
+/// writing here, a child that another thread forks just then has it too, and until that child executes
+/// something, execve(2) of the copy is `ETXTBSY`.
+pub fn copy_program(from: &Path, to: &Path) -> bool {
+    Command::new("cp").arg("--preserve=mode").arg(from).arg(to).status().is_ok_and(|status| status.success())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

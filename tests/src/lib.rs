@@ -33,7 +33,7 @@ mod user;
 mod wait;
 mod world;
 
-pub use files::{Blob, sha256};
+pub use files::{Blob, copy_program, sha256};
 pub use launch::{Launch, Running};
 pub use link::TestLink;
 pub use namespace::Namespace;

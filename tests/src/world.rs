@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
+use crate::files::copy_program;
 use crate::processes::{self, Belongings};
 use crate::{Launch, Namespace, TestLink, TestUser};
 
@@ -221,8 +222,8 @@ impl World {
         ] {
             fs::create_dir_all(to.parent().expect("it lies in a folder")).expect("a folder of ours");
             // A test of the harness alone needs neither; whoever needs it finds the message below.
-            if let Err(error) = fs::copy(&from, &to) {
-                eprintln!("no {} ({error}): `{how}` makes it", from.display());
+            if !copy_program(&from, &to) {
+                eprintln!("no {}: `{how}` makes it", from.display());
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 
-use netshunt_tests::{Launch, Run, World};
+use netshunt_tests::{Launch, Run, World, copy_program};
 
 /// capability.h's numbers of what SECURITY.md says is dropped.
 const DROPPED: [u32; 12] = [
@@ -49,7 +49,7 @@ fn a_setuid_program_runs_without_its_privilege() {
     // Another user's, whoever we are.
     let owner = if world.user().is_root() { 65534 } else { 0 };
     let program = world.folder().join("id").display().to_string();
-    fs::copy("/usr/bin/id", &program).expect("coreutils has it");
+    assert!(copy_program("/usr/bin/id".as_ref(), program.as_ref()), "coreutils has it");
     chown(&program, Some(owner), Some(owner)).expect("root may give files away");
     fs::set_permissions(&program, fs::Permissions::from_mode(0o6755)).expect("a file of ours");
     let ids = |launch: Launch<'_>| {
