@@ -97,31 +97,48 @@ fn port() -> PathBuf {
 /// Builds in the folder `work`, leaving `work/result` with the library and its version.
 fn build(tarball: &Path, work: &Path, jobs: usize) -> Result<()> {
     remove(work)?;
-    let (source, result) = (work.join("source"), work.join("result"));
-    for folder in [&source, &result] {
+    if is_fit(work) {
+        return build_in(&work.join("source"), tarball, work, jobs);
+    }
+    let folder = shell::output(Command::new("mktemp").args(["-d", "/var/tmp/netshunt-kernel.XXXXXX"]))?;
+    let folder = Path::new(folder.trim());
+    say(format!("in {}: the kernel's own makefiles take no path with a space or a colon", folder.display()));
+    let built = build_in(&folder.join("source"), tarball, work, jobs);
+    remove(folder)?;
+    built
+}
+
+/// Whether the kernel's Makefile accepts the path ("source directory cannot contain spaces or colons").
+fn is_fit(path: &Path) -> bool {
+    !path.as_os_str().as_encoded_bytes().iter().any(|byte| byte.is_ascii_whitespace() || *byte == b':')
+}
+
+fn build_in(source: &Path, tarball: &Path, work: &Path, jobs: usize) -> Result<()> {
+    let result = work.join("result");
+    for folder in [source, &result] {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let log = Log { path: work.join("log") };
     let port = port();
 
     let mut tar = Command::new("tar");
-    tar.args(["-x", "--strip-components=1", "-f"]).arg(tarball).arg("-C").arg(&source);
+    tar.args(["-x", "--strip-components=1", "-f"]).arg(tarball).arg("-C").arg(source);
     log.run("unpacking the kernel's source", &mut tar)?;
 
     copy(&port.join("arch"), &source.join("arch"))?;
     for patch in files(&port.join("patches"))? {
         let mut command = Command::new("patch");
         command.args(["-p1", "-N", "-s", "--no-backup-if-mismatch", "-i"]);
-        command.arg(port.join("patches").join(&patch)).current_dir(&source);
+        command.arg(port.join("patches").join(&patch)).current_dir(source);
         log.run(&format!("applying {}", patch.display()), &mut command)?;
     }
 
     let fragment = port.join("lk.config");
-    let mut configure = make(&source);
+    let mut configure = make(source);
     log.run("configuring", configure.arg("allnoconfig").env("KCONFIG_ALLCONFIG", &fragment))?;
     check_configuration(&fragment, &source.join(".config"))?;
 
-    log.run("building", make(&source).arg(format!("-j{jobs}")).arg(LIBRARY))?;
+    log.run("building", make(source).arg(format!("-j{jobs}")).arg(LIBRARY))?;
 
     let mut strip = Command::new("strip");
     strip.args(["--strip-all", "--enable-deterministic-archives", "-o"]);
@@ -281,6 +298,12 @@ fn tail(text: &str, lines: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_that_the_kernel_refuses_is_noticed() {
+        assert!(is_fit(Path::new("/home/me/netshunt/target/lkl/building")));
+        assert!(!is_fit(Path::new("/home/me/my projects/netshunt")) && !is_fit(Path::new("/srv/a:b")));
+    }
 
     #[test]
     fn a_dropped_option_is_noticed() {
