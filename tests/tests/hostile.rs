@@ -269,6 +269,8 @@ attacks! {
     a_process_without_its_leader: "threads" "leader_gone" Anybody;
     a_listener_of_its_own: "threads" "own_listener" Anybody;
     a_tracer_that_changes_the_call: "threads" "traced_entry" Anybody;
+    filters_of_its_own: "threads" "own_filters" Anybody;
+    processes_in_nested_namespaces: "threads" "nested_pids" Anybody;
     a_tracer_behind_a_filter: "threads" "traced_filter" Anybody;
     a_process_that_is_not_dumpable: "threads" "undumpable" Anybody;
     a_program_that_is_not_readable: "threads" "unreadable" Anybody;

@@ -144,6 +144,56 @@ static void own_listener(void)
 	connect_all();
 }
 
+/* Filters above ours that would let the call through, or hand it to whoever traces. */
+static void own_filters(void)
+{
+	static const unsigned answers[] = { SECCOMP_RET_ALLOW, SECCOMP_RET_LOG, SECCOMP_RET_TRACE };
+	for (unsigned i = 0; i < sizeof answers / sizeof *answers; i++) {
+		struct sock_filter filter[] = { LOAD_NUMBER, ON(SYS_connect, answers[i]), ELSE(SECCOMP_RET_ALLOW) };
+		said("filter", install(filter, 4, SECCOMP_FILTER_FLAG_TSYNC));
+		connect_all();
+	}
+}
+
+static void write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+	if (write(fd, text, strlen(text)) < 0)
+		perror(path);
+	close(fd);
+}
+
+/* A process whose number in the supervisor's namespace is none of its own: 1, in each of many. */
+static void nested_pids(void)
+{
+	const int uid = getuid(), gid = getgid();
+	char map[64];
+	for (int depth = 0; depth < 20; depth++) {
+		if (unshare(CLONE_NEWUSER | CLONE_NEWPID))
+			break;
+		/* Without both the next unshare(2) is EPERM. */
+		snprintf(map, sizeof map, "%d %d 1", uid, uid);
+		write_file("/proc/self/uid_map", map);
+		write_file("/proc/self/setgroups", "deny");
+		snprintf(map, sizeof map, "%d %d 1", gid, gid);
+		write_file("/proc/self/gid_map", map);
+		fflush(stdout);
+		pid_t child = fork();
+		if (child) {
+			int status;
+			waitpid(child, &status, 0);
+			tries += WEXITSTATUS(status);
+			if (depth)
+				_exit(tries);
+			return;
+		}
+		tries = 0;
+		said("depth", depth);
+		connect_all();
+	}
+	_exit(tries);
+}
+
 /* The tracee: calls getppid(2) with connect(2)'s arguments, which its tracer makes a connect. */
 static void tracee(int with_filter)
 {
@@ -200,6 +250,7 @@ int main(int argc, char **argv)
 {
 	static const struct attack attacks[] = {
 		{ "clones", clones }, { "descriptor_table", descriptor_table }, { "leader_gone", leader_gone },
+		{ "nested_pids", nested_pids }, { "own_filters", own_filters },
 		{ "own_listener", own_listener }, { "plain", connect_all }, { "traced_entry", traced_entry },
 		{ "traced_filter", traced_filter }, { "undumpable", undumpable }, { "unreadable", unreadable }, { 0 },
 	};
