@@ -459,6 +459,19 @@ mod local {
         attack("hard_link");
     }
 
+    /// The supervisor resolves a guest's paths: by the guest's root, and as little by its own /proc/self.
+    #[test]
+    fn a_path_that_leads_out_of_the_guests_root() {
+        let services = Services::new();
+        let range = &services.range;
+        let arguments = ["out_of_root", services.folder.as_str(), services.name.as_str()];
+        assert_eq!(range.control("local", &arguments), 0, "natively it does not lead out");
+        let before = range.allowed.heard();
+        let run = range.repelled(COMPOSITIONS[0], "local", &arguments);
+        assert_eq!(range.allowed.heard(), before, "{}", run.describe());
+        assert!(run.stdout().contains("inside: 0"), "{}", run.describe());
+    }
+
     #[test]
     fn a_refused_service_renamed() {
         attack("renamed");

@@ -380,14 +380,13 @@ pub(crate) fn open_path(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd>
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The same by openat2(2); with `rooted`, `dir` is the root of absolute paths and links.
-pub(crate) fn open_path_in(dir: BorrowedFd<'_>, path: &CStr, rooted: bool) -> io::Result<OwnedFd> {
+/// The same by openat2(2), `dir` being the root of absolute paths and links: nothing leads out of it.
+pub(crate) fn open_path_in(dir: BorrowedFd<'_>, path: &CStr) -> io::Result<OwnedFd> {
     // SAFETY: open_how is plain integers, for which zero means "nothing special".
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
-    if rooted {
-        how.resolve = libc::RESOLVE_IN_ROOT;
-    }
+    // It forbids magic links too: EXDEV.
+    how.resolve = libc::RESOLVE_IN_ROOT;
     let size = size_of::<libc::open_how>();
     // SAFETY: `path` is a C string and `how` has `size` bytes; both outlive the call.
     let fd =

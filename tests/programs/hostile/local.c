@@ -46,6 +46,47 @@ static void names(void)
 	unlink("link");
 }
 
+static void escape(const char *path, int call(int, const struct sockaddr *, socklen_t))
+{
+	struct sockaddr_un a = path_name(path);
+	int s = socket(AF_UNIX, SOCK_STREAM, 0), r = call(s, (void *)&a, sizeof a);
+	said(path, r);
+	if (!r)
+		printf("OPEN: %s\n", path);
+	close(s);
+}
+
+/* Names that lead out of a guest's own root, and of the supervisor's own folders in /proc, only if somebody
+ * else resolves them. */
+static void out_of_root(void)
+{
+	struct sockaddr_un jail = below("jail"), inside = path_name("inside.sock");
+	said("unshare", unshare(CLONE_NEWUSER));
+	mkdir(jail.sun_path, 0777);
+	if (chdir("/proc"))
+		return;
+	escape("self/cwd/stdout", connect);
+	escape("self/cwd/bound.sock", bind);
+	escape("thread-self/cwd/bound.sock", bind);
+	if (chdir(jail.sun_path) || chroot("."))
+		return;
+	unlink("absolute"), unlink("inside.sock"), unlink("../bound.sock");
+	said("symlink", symlink(allowed.sun_path, "absolute"));
+	escape("absolute", connect);
+	escape("../plain.sock", connect);
+	escape("./.././plain.sock", connect);
+	escape("../nowhere/bound.sock", bind);
+	int s = socket(AF_UNIX, SOCK_STREAM, 0);
+	said("bind", bind(s, (void *)&inside, sizeof inside));
+	listen(s, 5);
+	mkdir("deep", 0777);
+	if (chdir("deep"))
+		return;
+	/* And what stays inside works. */
+	inside = path_name("../inside.sock");
+	printf("inside: %d\n", connect(socket(AF_UNIX, SOCK_STREAM, 0), (void *)&inside, sizeof inside));
+}
+
 static void hard_link(void)
 {
 	struct sockaddr_un other = below("other.sock");
@@ -331,7 +372,7 @@ int main(int argc, char **argv)
 	static const struct attack attacks[] = {
 		{ "abstract_name", abstract_name }, { "bind_mount", bind_mount }, { "datagrams", datagrams },
 		{ "descriptor_race", descriptor_race }, { "hard_link", hard_link }, { "link_race", link_race }, { "names", names },
-		{ "path_race", path_race }, { "renamed", renamed }, { "send_path_race", send_path_race },
+		{ "out_of_root", out_of_root }, { "path_race", path_race }, { "renamed", renamed }, { "send_path_race", send_path_race },
 		{ "send_pointer_race", send_pointer_race }, { "stale_abstract", stale_abstract }, { 0 },
 	};
 	if (argc < 4)

@@ -13,7 +13,7 @@ use std::collections::{HashSet, VecDeque};
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -464,12 +464,41 @@ fn c_path(name: &[u8]) -> Result<CString, i32> {
 }
 
 /// Opens what the guest's thread means by `path`: under its root and working directory.
+///
+/// Always from that root, which neither `..` nor an absolute link leaves then, and without magic links: in
+/// /proc, `self` is us here.
 fn open_as_guest(subject: &Subject, path: &CString) -> io::Result<OwnedFd> {
-    let absolute = path.as_bytes().starts_with(b"/");
-    let base = subject.thread.proc_path(if absolute { "root" } else { "cwd" });
-    let base = CString::new(base.into_os_string().into_vec())?;
-    let base = sys::open_path(nix::fcntl::AT_FDCWD, &base)?;
-    sys::open_path_in(base.as_fd(), path, absolute)
+    let place = |name: &str| {
+        let link = subject.thread.proc_path(name);
+        let folder = sys::open_path(nix::fcntl::AT_FDCWD, &c_string(&link)?)?;
+        io::Result::Ok((link, folder))
+    };
+    let (root_link, root) = place("root")?;
+    if path.as_bytes().starts_with(b"/") {
+        return sys::open_path_in(root.as_fd(), path);
+    }
+    let (link, folder) = place("cwd")?;
+    match way_down(&root_link, &root, &link, &folder) {
+        Some(way) => {
+            sys::open_path_in(root.as_fd(), &c_string(&way.join(OsStr::from_bytes(path.as_bytes())))?)
+        }
+        // Not below its root, or deleted: nothing is above it then.
+        None => sys::open_path_in(folder.as_fd(), path),
+    }
+}
+
+/// The name of a thread's working directory below its root, if that does lead there.
+fn way_down(root_link: &Path, root: &OwnedFd, link: &Path, folder: &OwnedFd) -> Option<PathBuf> {
+    let name = std::fs::read_link(link).ok()?;
+    let way = name.strip_prefix(std::fs::read_link(root_link).ok()?).ok()?;
+    let way = Path::new(".").join(way);
+    let found = sys::open_path_in(root.as_fd(), &c_string(&way).ok()?).ok()?;
+    let (found, wanted) = (fstat(&found).ok()?, fstat(folder).ok()?);
+    ((found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino)).then_some(way)
+}
+
+fn c_string(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
 fn own_path(file: &OwnedFd) -> PathBuf {
