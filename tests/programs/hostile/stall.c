@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /* One guest makes the supervisor wait; another measures how long its own calls take.
- * A call of the other that takes longer than PATIENCE seconds is OPEN. */
+ * A call of the other that takes longer than PATIENCE seconds is OPEN.
+ *
+ * stall ATTACK FUSE: the second is a device node that we may open. */
 #include "hostile.h"
 #include <linux/fuse.h>
 
@@ -41,6 +43,7 @@ static void bystander(double length)
 
 /* A file system that answers what it must and then no more. */
 static int fuse = -1;
+static const char *fuse_device;
 
 static void answer(uint64_t unique, const void *body, size_t size)
 {
@@ -103,12 +106,12 @@ static void mount_fuse(void)
 	put("/proc/self/uid_map", options);
 	snprintf(options, sizeof options, "%d %d 1", gid, gid);
 	put("/proc/self/gid_map", options);
-	fuse = open("/dev/fuse", O_RDWR);
+	fuse = open(fuse_device, O_RDWR);
 	mkdir("stalled", 0777);
 	snprintf(options, sizeof options, "fd=%d,rootmode=40000,user_id=%d,group_id=%d", fuse, uid, gid);
 	if (fuse < 0 || mount("fuse", "stalled", "fuse", MS_NOSUID | MS_NODEV, options)) {
 		printf("no FUSE here: %s\n", strerror(errno));
-		exit(0);
+		exit(1);
 	}
 	server = fork();
 	if (!server) {
@@ -290,5 +293,8 @@ int main(int argc, char **argv)
 		{ "connects", connects }, { "crowd", crowd }, { "flag", flag }, { "page", page },
 		{ "path", path }, { "uffd", uffd }, { 0 },
 	};
+	if (argc < 3)
+		return 2;
+	fuse_device = argv[2];
 	return dispatch(attacks, argc, argv);
 }
