@@ -56,9 +56,6 @@ const TOO_SOON: &str =
 const NOT_IPV6: &str =
     "The stack's own connection is IPv4: its packets have neither a traffic class nor a hop limit";
 const NO_NAME: &str = "A failed attempt has no address any more: nothing is sent from it or arrives there";
-const HALF_WAY: &str = "A refusal takes two calls on the guest's socket, 15 us apart: a thread that polls on another \
-                        processor sees the first alone once in 500 times. The event that it failed, SO_ERROR and \
-                        what follows are the same. (shutdown(2) twice is no better, and makes reads say ECONNRESET.)";
 const QUEUEING: &str = "The guest's own socket queues nothing on a network: its priority is without effect";
 
 pub(crate) const ALLOWED: &[Allowed] = &[
@@ -67,11 +64,6 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     on_stack(&["answered", "late"], "SO_PRIORITY", "*", "*", QUEUEING),
     on_stack(FAILING, "getsockname afterwards", "*, port some", "*, any, port 0", NO_NAME),
     on_stack(&["late", "timed_out"], "getsockname dissolved", "*, port some", "*, any, port 0", NO_NAME),
-    now_and_then(FAILING, "events", "IN OUT RDHUP ERR HUP", "OUT ERR HUP", HALF_WAY),
-    now_and_then(FAILING, "events", "IN OUT RDHUP ERR HUP", "ERR", HALF_WAY),
-    now_and_then(FAILING, "events again", "IN OUT RDHUP ERR HUP", "none", HALF_WAY),
-    now_and_then(FAILING, "select: events again", "IN OUT", "none", HALF_WAY),
-    now_and_then(FAILING, "epoll-edge: events again", "none", "IN OUT RDHUP ERR HUP", HALF_WAY),
     over(PASST, now_and_then(&["abrupt"], "", "*", "ECONNREFUSED", TOO_SOON)),
     over(PASST, on_stack(NO_WAY, "", "E*", "ECONNREFUSED", ALL_REFUSED)),
     now_and_then(NO_WAY, "SO_ERROR", "E*", "0", NO_SECOND),
