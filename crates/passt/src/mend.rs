@@ -11,6 +11,11 @@
 //! And it may loop for ever when the stack resets a connection that is being opened: it is not told, and
 //! gives the attempt up by itself, after those ten seconds.
 //!
+//! The same when the stack refuses a connection that comes by a published port: whoever made it finds out
+//! after those ten seconds.
+//!
+//! And it takes the first part of a datagram that comes in fragments for all of it.
+//!
 //! And it takes the last address that a frame came from for the guest's only one: after the stack has
 //! looked for its neighbours by another, everything from the far sides of IPv6 would go there.
 
@@ -44,6 +49,18 @@ pub(crate) fn misleads(start: &[u8]) -> bool {
             .is_some_and(|source| source.is_unspecified() || source.is_unicast_link_local())
 }
 
+/// A part of a packet: of IPv4 (RFC 791, 3.1), or of IPv6 (RFC 8200, 4.5).
+fn is_fragment(frame: &[u8]) -> bool {
+    const MORE_OR_OFFSET: u16 = 0x3fff;
+    const FRAGMENT: u8 = 44;
+    let Some((ethernet, packet)) = frame.split_at_checked(ETHERNET) else { return false };
+    match [ethernet[12], ethernet[13]] {
+        IPV4 => packet.len() >= 8 && u16_at(packet, 6) & MORE_OR_OFFSET != 0,
+        IPV6 => packet.get(6) == Some(&FRAGMENT),
+        _ => false,
+    }
+}
+
 /// Less than passt's own patience with a far side (`SYN_TIMEOUT`, in seconds).
 const PATIENCE: Duration = Duration::from_secs(9);
 /// Old attempts are looked for this often at most.
@@ -71,8 +88,15 @@ struct Attempt {
 impl Attempts {
     /// A frame for passt, whose headers are in `start`: whether it is to be sent.
     pub(crate) fn sends(&mut self, start: &[u8]) -> bool {
+        if is_fragment(start) {
+            return false;
+        }
         let Some(Segment { ends: (_, to), offset }) = segment(start) else { return true };
         let tcp = &start[offset..];
+        if tcp[FLAGS] & (RST | ACK) == RST | ACK && u32_at(tcp, NUMBER) == 0 {
+            // The answer to a SYN that is not welcome (RFC 9293, 3.10.7.1).
+            return false;
+        }
         let now = Instant::now();
         if tcp[FLAGS] & RST != 0 {
             return self.known.get(&peers_of(tcp, to)).is_none_or(|old| now - old.since >= PATIENCE);
@@ -279,6 +303,29 @@ mod tests {
             assert!(attempts.sends(&syn) && !attempts.sends(&reset));
             attempts.known.values_mut().for_each(|attempt| attempt.since -= PATIENCE);
             assert!(attempts.sends(&reset));
+        }
+    }
+
+    #[test]
+    fn the_stacks_refusal_of_a_published_port_stays_here() {
+        for (refusal, packet) in syns(0).into_iter().zip(packets()) {
+            let mut refusal = refusal;
+            let flags = segment(&refusal).unwrap().offset + FLAGS;
+            refusal[flags] = RST | ACK;
+            let mut attempts = Attempts::default();
+            assert!(!attempts.sends(&refusal));
+            // One of a connection that was open has a number.
+            assert!(attempts.sends(&frame(packet, 5, 7, RST | ACK)));
+        }
+    }
+
+    #[test]
+    fn a_fragment_stays_here() {
+        for mut whole in packets().map(|packet| frame(packet, 5, 7, ACK)) {
+            assert!(Attempts::default().sends(&whole));
+            // IPv4's flags and IPv6's next header stand in the same place.
+            whole[ETHERNET + 6] = if whole[12..14] == IPV4 { 0x20 } else { 44 };
+            assert!(!Attempts::default().sends(&whole));
         }
     }
 
