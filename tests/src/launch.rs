@@ -34,6 +34,8 @@ pub struct Launch<'w> {
     world: &'w World,
     namespace: &'w Namespace,
     root: bool,
+    /// What it sees as /etc/resolv.conf.
+    resolver: Option<String>,
     wrapper: Vec<String>,
     /// netshunt's options, if it takes part.
     options: Option<Vec<String>>,
@@ -49,6 +51,7 @@ impl<'w> Launch<'w> {
             world,
             namespace: &world.host,
             root: false,
+            resolver: None,
             wrapper: Vec::new(),
             options: None,
             words: Vec::new(),
@@ -69,6 +72,12 @@ impl<'w> Launch<'w> {
         self
     }
 
+    /// Runs it as root, on the host's side.
+    pub fn as_root(mut self) -> Self {
+        self.root = true;
+        self
+    }
+
     /// The program and its arguments.
     pub fn command<S: Into<String>>(mut self, words: impl IntoIterator<Item = S>) -> Self {
         self.words = words.into_iter().map(Into::into).collect();
@@ -78,6 +87,12 @@ impl<'w> Launch<'w> {
     /// Another option for netshunt.
     pub fn option(mut self, option: impl Into<String>) -> Self {
         self.options.get_or_insert_default().push(option.into());
+        self
+    }
+
+    /// The name server in its /etc/resolv.conf, which is its own.
+    pub fn resolver(mut self, address: &str) -> Self {
+        self.resolver = Some(address.to_owned());
         self
     }
 
@@ -173,6 +188,14 @@ impl<'w> Launch<'w> {
     fn all_words(&self, folder: &FilePath) -> Vec<String> {
         let mut words =
             vec!["nsenter".to_owned(), format!("--net={}", self.namespace.path()), "--".to_owned()];
+        if let Some(address) = &self.resolver {
+            let file = folder.join("resolv.conf");
+            std::fs::write(&file, format!("nameserver {address}\noptions timeout:2\n"))
+                .expect("a folder of ours");
+            let script = "mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"";
+            words.extend(["unshare", "--mount", "sh", "-eu", "-c", script].map(str::to_owned));
+            words.push(file.display().to_string());
+        }
         words.extend(if self.root { root_launcher() } else { self.world.user().launcher() });
         words.push("--".to_owned());
         words.extend_from_slice(&self.wrapper);

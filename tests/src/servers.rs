@@ -149,6 +149,19 @@ impl World {
         self.serve(&["python3", &program, &v4, &port_text, &v6, &port_text], port);
     }
 
+    /// A name server at that address of that namespace; name.test is 192.0.2.12.
+    pub fn dnsmasq(&self, namespace: &Namespace, address: &str) {
+        let listen = format!("--listen-address={address}");
+        let at_home = namespace.path() == self.host.path();
+        let launch = if at_home { self.native().as_root() } else { self.native().far() };
+        let words = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"];
+        let more = ["--bind-interfaces", "--user=root", "--pid-file=", &listen];
+        let names = ["--address=/name.test/192.0.2.12", "--address=/name.test/2001:db8::10"];
+        let running = launch.command([&words[..], &more, &names].concat()).start();
+        eventually("dnsmasq listens on port 53", || namespace.inside(|| listens(53)));
+        running.leave_running();
+    }
+
     /// OpenSSH's server, with keys made for this world.
     pub fn sshd(&self) -> Sshd {
         let folder = self.folder().join("sshd");

@@ -85,6 +85,9 @@ const PACKAGES: &[Package] = &[
     package(Test, "openssh-client", Program("ssh"), "a program under test"),
     package(Test, "openssh-server", Program("sshd"), "a server of the tests"),
     package(Test, "musl-tools", Program("musl-gcc"), "builds the static program under test"),
+    package(Test, "dnsmasq-base", Program("dnsmasq"), "a server of the tests"),
+    package(Test, "bind9-dnsutils", Program("dig"), "a program under test"),
+    package(Test, "iputils-ping", Program("ping"), "a program under test"),
     package(Test, "strace", Program("strace"), "counts the system calls of a program under test"),
 ];
 
