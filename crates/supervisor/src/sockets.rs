@@ -105,6 +105,14 @@ impl Table {
         self.find(cookie).map_or(State::Idle, |e| e.state)
     }
 
+    /// Whether one listens on that port in the stack.
+    pub(crate) fn listens(&self, port: u16) -> bool {
+        let here = |entry: &Entry| {
+            entry.state == State::Listening && entry.bound.is_some_and(|bound| bound.port() == port)
+        };
+        self.entries.values().any(here)
+    }
+
     /// The entry of that socket, made if there is none.
     pub(crate) fn entry(&mut self, cookie: Cookie) -> &mut Entry {
         if !self.entries.contains_key(&cookie) {

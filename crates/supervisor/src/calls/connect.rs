@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use netshunt_notify::Notification;
-use netshunt_policy::{Destination, Verdict};
+use netshunt_policy::{Destination, Proto, Verdict};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tracing::{Level, debug, enabled, trace};
 
@@ -26,6 +26,9 @@ use crate::sockets::{Cookie, State};
 use crate::stack::{Command, Connect};
 use crate::sys;
 use crate::waits::signalled;
+
+/// The policy's verdict, the rule that decided, and where the host says that the destination is.
+pub(super) type Judged = (Verdict, Option<String>, Way);
 
 /// One connect(2) of a TCP socket, with everything that was copied from the guest.
 struct Attempt {
@@ -150,7 +153,7 @@ impl Calls {
     }
 
     fn judge(&self, attempt: Attempt, since: Instant) {
-        let (verdict, rule, way) = self.verdict(&Destination::tcp(attempt.destination));
+        let (to, (verdict, rule, way)) = self.destined(attempt.destination, Proto::Tcp);
         trace!(dst = %attempt.destination, ?verdict, "{VERDICT}");
         let tid = attempt.notification.tid().0;
         // Reading /proc costs more than the rest of the call: only for somebody who is told.
@@ -170,10 +173,10 @@ impl Calls {
             (Verdict::Bypass, _) => self.bypass(attempt, flow),
             (Verdict::Deny(errno), _) => fail(attempt, flow, errno.raw()),
             // The link connects from the host: it would find out, and could only keep silent.
-            (Verdict::Stack, Way::Nowhere(errno)) if !self.is_near(attempt.destination) => {
+            (Verdict::Stack, Way::Nowhere(errno)) if !self.is_near(to) => {
                 fail(attempt, flow, errno);
             }
-            (Verdict::Stack, _) => self.park(attempt, flow),
+            (Verdict::Stack, _) => self.park(attempt, to, flow),
         }
     }
 
@@ -183,7 +186,7 @@ impl Calls {
     }
 
     /// The policy's verdict, the rule that decided, and where the host says that the destination is.
-    pub(super) fn verdict(&self, destination: &Destination) -> (Verdict, Option<String>, Way) {
+    pub(super) fn verdict(&self, destination: &Destination) -> Judged {
         let judge = || {
             let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
             let decision = policy.judge(destination);
@@ -280,8 +283,8 @@ impl Calls {
     }
 
     /// Parks the guest's socket and asks the stack to connect.
-    fn park(&self, attempt: Attempt, flow: Open) {
-        let Attempt { notification, subject, cookie, v6, nonblocking, destination } = attempt;
+    fn park(&self, attempt: Attempt, to: SocketAddr, flow: Open) {
+        let Attempt { notification, subject, cookie, v6, nonblocking, destination: shown } = attempt;
         let Some(stack) = &self.stack else {
             flow.close(Err(libc::EACCES));
             return notification.fail(libc::EACCES);
@@ -298,8 +301,7 @@ impl Calls {
             let _ =
                 sys::set_option(guest.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &0i32.to_ne_bytes());
         }
-        let parked =
-            self.lot.lock().unwrap_or_else(PoisonError::into_inner).park(guest.as_fd(), v6, destination);
+        let parked = self.lot.lock().unwrap_or_else(PoisonError::into_inner).park(guest.as_fd(), v6, to);
         let space = match parked {
             Ok(space) => space,
             Err(error) => {
@@ -311,7 +313,7 @@ impl Calls {
             let mut sockets = self.sockets.lock();
             let entry = sockets.entry(cookie);
             let kept = (entry.bound, entry.options.clone());
-            sockets.set(cookie, State::Connecting { space, peer: destination });
+            sockets.set(cookie, State::Connecting { space, peer: shown });
             kept
         };
         let caller = Caller { tid: subject.thread.tid(), number: notification.fd_arg(0) };
@@ -319,9 +321,20 @@ impl Calls {
             true => (Vec::new(), Some(notification)),
             false => (vec![self.wait(notification, subject, libc::EINPROGRESS)], None),
         };
-        debug!(dst = %destination, "{PARKED}");
-        let request =
-            Connect { cookie, guest, caller, v6, space, destination, bound, options, waiting, flow };
+        debug!(dst = %to, "{PARKED}");
+        let request = Connect {
+            cookie,
+            guest,
+            caller,
+            v6,
+            space,
+            destination: to,
+            shown,
+            bound,
+            options,
+            waiting,
+            flow,
+        };
         stack.ask(Command::Connect(Box::new(request)));
         if let Some(notification) = owed {
             notification.fail(libc::EINPROGRESS);

@@ -8,7 +8,7 @@ use std::time::Instant;
 use netshunt_notify::Notification;
 use netshunt_policy::{Destination, Direction, Proto, Verdict};
 
-use super::connect::{Slot, read_address};
+use super::connect::{Judged, Slot, read_address};
 use super::names::{write_name, write_sized};
 use super::options::{read_option, read_room, write_value};
 use super::{Calls, Subject, errno};
@@ -109,9 +109,7 @@ impl Calls {
             _ => return Err(libc::EAFNOSUPPORT),
         };
         let proto = if end.protocol == libc::IPPROTO_UDP { Proto::Udp } else { Proto::Icmp };
-        let to = self.resolver_for(shown, proto).unwrap_or(shown);
-        let destination = Destination { address: to, proto, direction: Direction::Out };
-        let (verdict, rule, way) = self.verdict(&destination);
+        let (to, (verdict, rule, way)) = self.destined(shown, proto);
         let outcome = match (verdict, way) {
             (Verdict::Bypass, _) => Ok(To::Host(to)),
             (Verdict::Deny(errno), _) => Err(errno.raw()),
@@ -130,14 +128,26 @@ impl Calls {
         outcome
     }
 
+    /// Where a guest that names `shown` is led, and the verdict on that.
+    pub(super) fn destined(&self, shown: SocketAddr, proto: Proto) -> (SocketAddr, Judged) {
+        let judge = |address| self.verdict(&Destination { address, proto, direction: Direction::Out });
+        let judged = judge(shown);
+        let resolver = self.resolver_for(shown, proto).filter(|_| judged.0 == Verdict::Stack);
+        match resolver.map(|to| (to, judge(to))) {
+            // What a rule sends to the host is what it names, not what stands for it.
+            None | Some((_, (Verdict::Bypass, ..))) => (shown, judged),
+            Some(led) => led,
+        }
+    }
+
     /// The link's name server, for a query to one on the guest's own loopback where nobody listens: the
     /// host's resolv.conf may name one that is there (systemd-resolved's 127.0.0.53).
-    pub(super) fn resolver_for(&self, asked: SocketAddr, proto: Proto) -> Option<SocketAddr> {
+    fn resolver_for(&self, asked: SocketAddr, proto: Proto) -> Option<SocketAddr> {
         let here = asked.port() == DNS_PORT && asked.ip().is_loopback() && proto != Proto::Icmp;
         let resolver = self.resolver.filter(|_| here)?;
         let taken = match proto {
             Proto::Udp => self.ends.has_port(libc::IPPROTO_UDP, DNS_PORT),
-            Proto::Tcp | Proto::Icmp => false,
+            Proto::Tcp | Proto::Icmp => self.sockets.lock().listens(DNS_PORT),
         };
         (!taken).then(|| SocketAddr::new(resolver, DNS_PORT))
     }

@@ -223,7 +223,7 @@ impl Machine {
     /// The stack's connection is up: join the guest's socket and start the relay.
     fn up(&mut self, id: Id) {
         let Some(Connection::Opening { request, stack, .. }) = self.connections.remove(&id) else { return };
-        let Connect { cookie, guest, v6, space, destination, waiting, flow, .. } = *request;
+        let Connect { cookie, guest, v6, space, destination, shown, waiting, flow, .. } = *request;
         // Locked: from the join on the guest has its event, and may ask who its peer is.
         let mut sockets = self.sockets.lock();
         let joined = self.kernel.local_address(stack).and_then(|local| {
@@ -231,7 +231,7 @@ impl Machine {
             let flags =
                 EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
             self.epoll.add(p.as_fd(), EpollEvent::new(flags, id))?;
-            sockets.set(cookie, State::Connected { local, peer: destination });
+            sockets.set(cookie, State::Connected { local, peer: shown });
             Ok((local, p))
         });
         drop(sockets);
@@ -255,7 +255,7 @@ impl Machine {
         answer_all(&waiting, Ok(()));
         debug!(dst = %destination, "{JOINED}");
         let relay = Relay::new(p, stack);
-        let names = (local, destination);
+        let names = (local, shown);
         self.connections.insert(id, Connection::Open { cookie, relay, stack, names, queued: false });
         self.enqueue(id);
     }

@@ -91,6 +91,8 @@ pub(crate) struct Connect {
     pub(crate) v6: bool,
     pub(crate) space: Space,
     pub(crate) destination: SocketAddr,
+    /// As the guest said, and as it is told.
+    pub(crate) shown: SocketAddr,
     pub(crate) bound: Option<SocketAddr>,
     pub(crate) options: Vec<StackOption>,
     pub(crate) waiting: Vec<Pending>,
