@@ -81,7 +81,8 @@ pub trait Link: Send + fmt::Debug {
     /// Sends one Ethernet frame (no FCS) given in pieces.
     fn send(&mut self, frame: &[IoSlice<'_>]) -> Sent;
 
-    /// Delivers the frames that have arrived, oldest first, without waiting.
+    /// Delivers the frames that have arrived, oldest first, without waiting. What arrives after it has
+    /// delivered all that was there may need a [`turn`](Link::turn) first.
     /// Returns whether there were any.
     fn receive(&mut self, deliver: &mut dyn FnMut(&[u8])) -> bool;
 

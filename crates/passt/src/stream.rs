@@ -33,6 +33,8 @@ pub(crate) struct StreamWire {
     attempts: Option<Attempts>,
     /// The socket was full when last tried.
     full: bool,
+    /// The last read found all there was: poll(2) tells of more.
+    dry: bool,
     /// Found while sending, told at the next occasion.
     lost: Option<Lost>,
 }
@@ -46,6 +48,7 @@ impl StreamWire {
             outbox: Vec::with_capacity(FULL + 2 * LONGEST),
             attempts: old.then(Attempts::default),
             full: false,
+            dry: false,
             lost: None,
         }
     }
@@ -100,16 +103,20 @@ impl StreamWire {
     /// One read into the buffer; whether it brought anything.
     fn fill(&mut self) -> Result<bool, Lost> {
         loop {
-            match recv(self.socket.as_raw_fd(), self.inbox.room(), MsgFlags::MSG_DONTWAIT) {
+            let room = self.inbox.room();
+            let size = room.len();
+            match recv(self.socket.as_raw_fd(), room, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) | Err(Errno::ECONNRESET) => return Err(Lost::Closed),
                 Ok(count) => {
                     self.inbox.filled(count);
+                    self.dry = count < size;
                     return Ok(true);
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) => {
                     let source = io::Error::from(errno);
                     if source.kind() == ErrorKind::WouldBlock {
+                        self.dry = true;
                         return Ok(false);
                     }
                     return Err(Lost::Io { doing: "receive frames", source });
@@ -155,7 +162,7 @@ impl Wire for StreamWire {
         if !self.full {
             self.flush()?;
         }
-        if !self.fill()? {
+        if self.dry || !self.fill()? {
             return Ok(false);
         }
         let mut any = false;
@@ -182,6 +189,9 @@ impl Wire for StreamWire {
         if fds.iter().any(|entry| entry.revents & !POLLIN != 0) {
             self.full = false;
         }
+        if fds.iter().any(|entry| entry.revents != 0) {
+            self.dry = false;
+        }
         if self.full { Ok(()) } else { self.flush() }
     }
 }
@@ -204,11 +214,19 @@ mod tests {
         [&prefix(frame.len())[..], frame].concat()
     }
 
+    /// A turn after poll(2).
+    fn turn(wire: &mut StreamWire) -> Result<(), Lost> {
+        let mut fds = Vec::new();
+        wire.interests(&mut fds);
+        crate::sys::poll(&mut fds, std::time::Duration::from_secs(5)).unwrap();
+        wire.turn(&fds)
+    }
+
     /// Receives until the wire is lost.
     fn end(wire: &mut StreamWire) -> (usize, Lost) {
         let mut count = 0;
         loop {
-            match wire.receive(&mut |_| count += 1) {
+            match turn(wire).and_then(|()| wire.receive(&mut |_| count += 1)) {
                 Ok(_) => {}
                 Err(lost) => return (count, lost),
             }
@@ -272,6 +290,20 @@ mod tests {
     }
 
     #[test]
+    fn a_wire_that_gave_all_is_not_asked_again_before_poll() {
+        let (mut wire, mut peer) = pair();
+        let mut count = 0;
+        let mut receive = |wire: &mut StreamWire| wire.receive(&mut |_| count += 1).unwrap();
+        peer.write_all(&encoded(&[7; 60])).unwrap();
+        assert!(receive(&mut wire));
+        peer.write_all(&encoded(&[7; 60])).unwrap();
+        assert!(!receive(&mut wire), "dry");
+        turn(&mut wire).unwrap();
+        assert!(receive(&mut wire));
+        assert_eq!(count, 2);
+    }
+
+    #[test]
     fn an_end_in_mid_frame_is_an_end() {
         let (mut wire, mut peer) = pair();
         peer.write_all(&encoded(&[7; 60])).unwrap();
@@ -300,6 +332,7 @@ mod tests {
         let (mut all, mut most) = (0, 0);
         while all < 1_000_000 {
             let mut count = 0;
+            turn(&mut wire).unwrap();
             wire.receive(&mut |_| count += 1).unwrap();
             (all, most) = (all + count, most.max(count));
         }

@@ -21,6 +21,13 @@ use crate::points::{ABANDONED, CONNECTING, JOINED, REFUSED, RELAY_ENDED};
 use crate::sockets::{Cookie, State};
 use crate::sys;
 
+/// What is to be told of P, each time that it happens.
+pub(super) const EDGES: EpollFlags = EpollFlags::EPOLLIN
+    .union(EpollFlags::EPOLLOUT)
+    .union(EpollFlags::EPOLLPRI)
+    .union(EpollFlags::EPOLLRDHUP)
+    .union(EpollFlags::EPOLLET);
+
 /// One connection of a guest.
 pub(super) enum Connection {
     /// `misses`: how many times in a row nobody had the guest's socket.
@@ -228,9 +235,7 @@ impl Machine {
         let mut sockets = self.sockets.lock();
         let joined = self.kernel.local_address(stack).and_then(|local| {
             let p = space.join()?;
-            let flags =
-                EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-            self.epoll.add(p.as_fd(), EpollEvent::new(flags, id))?;
+            self.epoll.add(p.as_fd(), EpollEvent::new(EDGES, id))?;
             sockets.set(cookie, State::Connected { local, peer: shown });
             Ok((local, p))
         });

@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 
 use super::Reply;
 use super::arrivals::{Arrival, Stage};
-use super::connections::Connection;
+use super::connections::{Connection, EDGES};
 use super::relay::Relay;
 use super::thread::{Id, Machine};
 use crate::address::{canonical, for_family};
@@ -342,7 +342,12 @@ impl Machine {
             }
             return;
         };
-        let (relay, names) = (Relay::new(visitor, stack), (local, peer));
+        // What happened before is told again: nobody has noted it.
+        let told = self.epoll.modify(&visitor, &mut EpollEvent::new(EDGES, id));
+        let (mut relay, names) = (Relay::new(visitor, stack), (local, peer));
+        if told.is_err() {
+            relay.noted(EDGES);
+        }
         self.connections.insert(id, Connection::Open { cookie, relay, stack, names, queued: false });
         self.current.insert(cookie, id);
         self.enqueue(id);

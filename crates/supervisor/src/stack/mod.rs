@@ -173,13 +173,21 @@ impl Traffic {
 /// What both threads see.
 #[derive(Debug)]
 struct Shared {
-    commands: Mutex<Vec<Command>>,
+    mailbox: Mutex<Mailbox>,
+    /// Wakes the thread.
     ready: EventFd,
     replies: Mutex<Replies>,
     /// The link's own processes.
     others: Mutex<Vec<i32>>,
     arrivals: Arrivals,
     traffic: Traffic,
+}
+
+#[derive(Debug, Default)]
+struct Mailbox {
+    commands: Vec<Command>,
+    /// The thread waits, or is about to, and has not been woken.
+    asleep: bool,
 }
 
 #[derive(Debug, Default)]
@@ -212,7 +220,7 @@ impl Stack {
         let ready = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
             .map_err(|e| Error::System { doing: "make an eventfd", source: e.into() })?;
         let shared = Arc::new(Shared {
-            commands: Mutex::default(),
+            mailbox: Mutex::default(),
             ready,
             replies: Mutex::default(),
             others: Mutex::new(link.processes()),
@@ -328,20 +336,34 @@ impl Shared {
         *self.others.lock().unwrap_or_else(PoisonError::into_inner) = link.processes();
     }
 
+    fn mailbox(&self) -> std::sync::MutexGuard<'_, Mailbox> {
+        self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn ask(&self, command: Command) {
-        self.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
-        // Full means that the thread is about to wake up anyway.
-        let _ = self.ready.write(1);
+        let wake = {
+            let mut mailbox = self.mailbox();
+            mailbox.commands.push(command);
+            std::mem::take(&mut mailbox.asleep)
+        };
+        if wake {
+            // It cannot be full: nobody wakes the thread so often.
+            let _ = self.ready.write(1);
+        }
     }
 
     /// Those that have come; the wake-up for them may still be due.
     fn take_commands(&self) -> Vec<Command> {
-        std::mem::take(&mut *self.commands.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut mailbox = self.mailbox();
+        mailbox.asleep = false;
+        std::mem::take(&mut mailbox.commands)
     }
 
-    /// Forgets a wake-up: before the next look at the commands.
-    fn awake(&self) {
-        let _ = self.ready.read();
+    /// The thread is about to wait: whether it may, as there are no commands.
+    fn sleeps(&self) -> bool {
+        let mut mailbox = self.mailbox();
+        mailbox.asleep = mailbox.commands.is_empty();
+        mailbox.asleep
     }
 
     fn ready_fd(&self) -> std::os::fd::BorrowedFd<'_> {

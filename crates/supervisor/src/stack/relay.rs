@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use netshunt_lkl::{Kernel, Socket};
+use nix::sys::epoll::EpollFlags;
 
 use crate::sys;
 
@@ -18,9 +19,19 @@ pub(crate) const SCRATCH: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Relay {
     guest: OwnedFd,
+    inlet: Inlet,
     stack: Socket,
     up: Half,
     down: Half,
+}
+
+/// Whether there may be something to read from P, whose events come once (EPOLLET, epoll(7)).
+#[derive(Clone, Copy, Debug, Default)]
+struct Inlet {
+    readable: bool,
+    /// A read that does not fill the buffer has not found all there is: it stops before the end of the
+    /// stream and before an urgent byte, whose events may have come earlier.
+    stops: bool,
 }
 
 /// One direction.
@@ -58,15 +69,20 @@ type Moved = Result<usize, Option<Broken>>;
 
 impl Relay {
     pub(crate) fn new(guest: OwnedFd, stack: Socket) -> Self {
-        Relay { guest, stack, up: Half::default(), down: Half::default() }
+        Relay { guest, inlet: Inlet::default(), stack, up: Half::default(), down: Half::default() }
+    }
+
+    /// P has had an event.
+    pub(crate) fn noted(&mut self, flags: EpollFlags) {
+        self.inlet.noted(flags);
     }
 
     /// Moves what can be moved without waiting.
     pub(crate) fn step(&mut self, kernel: &Kernel, scratch: &mut [u8]) -> Step {
-        let (guest, stack) = (self.guest.as_fd(), self.stack);
+        let (guest, stack, inlet) = (self.guest.as_fd(), self.stack, &mut self.inlet);
         let up = self.up.pump(
             scratch,
-            |buffer| sys::recv(guest, buffer).map_err(|e| blocked(&e, Broken::Guest)),
+            |buffer| inlet.read(guest, buffer),
             |bytes| kernel.send(stack, bytes).map_err(|e| blocked(&e, Broken::Stack)),
             || drop(kernel.shutdown(stack, Shutdown::Write)),
         );
@@ -109,6 +125,28 @@ impl Relay {
         let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
         let set = sys::set_option(self.guest.as_fd(), libc::SOL_SOCKET, libc::SO_LINGER, &linger);
         debug_assert!(set.is_ok(), "SO_LINGER is always to be had");
+    }
+}
+
+impl Inlet {
+    fn noted(&mut self, flags: EpollFlags) {
+        let stops =
+            EpollFlags::EPOLLPRI | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
+        self.stops |= flags.intersects(stops);
+        self.readable |= flags.intersects(stops | EpollFlags::EPOLLIN);
+    }
+
+    /// Asks the kernel only if there may be something.
+    fn read(&mut self, guest: BorrowedFd<'_>, buffer: &mut [u8]) -> Moved {
+        if !self.readable {
+            return Err(None);
+        }
+        let read = sys::recv(guest, buffer);
+        match &read {
+            Ok(count) => self.readable = self.stops || *count == buffer.len(),
+            Err(error) => self.readable = error.kind() != io::ErrorKind::WouldBlock,
+        }
+        read.map_err(|error| blocked(&error, Broken::Guest))
     }
 }
 
@@ -178,7 +216,92 @@ impl Half {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
+    use nix::sys::socket::{MsgFlags, send};
+
     use super::*;
+    use crate::stack::connections::EDGES;
+
+    /// A guest's socket, and P with what watches it.
+    struct Pair {
+        guest: TcpStream,
+        p: TcpStream,
+        epoll: Epoll,
+        inlet: Inlet,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let guest = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (p, _) = listener.accept().unwrap();
+            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+            epoll.add(&p, EpollEvent::new(EDGES, 0)).unwrap();
+            Pair { guest, p, epoll, inlet: Inlet::default() }
+        }
+
+        /// Waits for an event and notes it.
+        fn wait(&mut self) {
+            let mut events = [EpollEvent::empty()];
+            assert_eq!(self.epoll.wait(&mut events, EpollTimeout::from(5000_u16)).unwrap(), 1);
+            self.inlet.noted(events[0].events());
+        }
+
+        /// Reads until there is nothing more; all of it, and whether the end was found.
+        fn read(&mut self) -> (Vec<u8>, bool) {
+            let (mut all, mut buffer) = (Vec::new(), [0; 16]);
+            while let Ok(count) = self.inlet.read(self.p.as_fd(), &mut buffer) {
+                if count == 0 {
+                    return (all, true);
+                }
+                all.extend_from_slice(&buffer[..count]);
+            }
+            (all, false)
+        }
+    }
+
+    #[test]
+    fn a_short_read_has_found_everything_and_the_next_waits_for_an_event() {
+        let mut pair = Pair::new();
+        assert_eq!(pair.read(), (Vec::new(), false));
+        pair.guest.write_all(b"one").unwrap();
+        pair.wait();
+        assert!(pair.inlet.readable);
+        assert_eq!(pair.read(), (b"one".to_vec(), false));
+        assert!(!pair.inlet.readable);
+        pair.guest.write_all(&[7; 16]).unwrap();
+        pair.wait();
+        assert_eq!(pair.inlet.read(pair.p.as_fd(), &mut [0; 16]).map_err(drop), Ok(16));
+        assert!(pair.inlet.readable, "a full buffer says nothing");
+        assert_eq!(pair.read(), (Vec::new(), false));
+    }
+
+    #[test]
+    fn the_end_is_found_behind_the_last_bytes_whose_event_it_shared() {
+        let mut pair = Pair::new();
+        pair.guest.write_all(b"last").unwrap();
+        pair.guest.shutdown(Shutdown::Write).unwrap();
+        while !pair.inlet.stops {
+            pair.wait();
+        }
+        assert_eq!(pair.read(), (b"last".to_vec(), true));
+    }
+
+    #[test]
+    fn bytes_behind_an_urgent_one_are_found() {
+        let mut pair = Pair::new();
+        pair.guest.write_all(b"before").unwrap();
+        send(pair.guest.as_raw_fd(), b"!", MsgFlags::MSG_OOB).unwrap();
+        pair.guest.write_all(b"behind").unwrap();
+        while !pair.inlet.stops {
+            pair.wait();
+        }
+        assert_eq!(pair.read(), (b"beforebehind".to_vec(), false));
+    }
 
     /// A source with `data` left to give and a sink with room for `room` bytes.
     fn pump(

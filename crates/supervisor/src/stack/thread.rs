@@ -11,7 +11,7 @@ use std::time::Instant;
 use netshunt_backend::{Link, PollFd, Turned};
 use netshunt_lkl::{Clock, Config, Event, Kernel, Library, Nic};
 use netshunt_notify::Features;
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollTimeout};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
@@ -59,6 +59,13 @@ pub(super) fn run(setup: Setup, report: &mpsc::SyncSender<Result<(), Error>>) {
 /// A stack socket's number in events and in epoll.
 pub(super) type Id = u64;
 
+/// In epoll: there are commands. Numbers of sockets begin with 1.
+const COMMANDS: Id = 0;
+
+/// Busy rounds before a look at the descriptors: who waits there is not to wait until nobody has
+/// anything to do.
+const PATIENCE: u32 = 16;
+
 pub(super) struct Machine {
     pub(super) kernel: Kernel,
     pub(super) nic: Nic,
@@ -99,6 +106,10 @@ impl Machine {
         info!(kernel = library.version(), v4, v6, mtu = network.mtu, "{STACK_UP}");
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(|e| Error::System { doing: "make an epoll instance", source: e.into() })?;
+        // An edge needs no read of the counter.
+        epoll
+            .add(shared.ready_fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, COMMANDS))
+            .map_err(|e| Error::System { doing: "watch an eventfd", source: e.into() })?;
         Ok(Machine {
             kernel,
             nic,
@@ -126,6 +137,7 @@ impl Machine {
 
     /// Turns until told to stop: work while there is any, then wait.
     fn run(&mut self) -> io::Result<()> {
+        let mut rounds = 0;
         loop {
             for command in self.shared.take_commands() {
                 if matches!(command, Command::Stop) {
@@ -135,14 +147,18 @@ impl Machine {
                 }
                 self.obey(command);
             }
-            if self.work() {
+            let mut busy = self.work();
+            let mut deadline = None;
+            if !busy {
+                deadline = self.kernel.run();
+                busy = self.work();
+            }
+            rounds += 1;
+            if busy && rounds < PATIENCE {
                 continue;
             }
-            let deadline = self.kernel.run();
-            if self.work() {
-                continue;
-            }
-            self.wait(deadline)?;
+            rounds = 0;
+            self.wait(if busy { Some(0) } else { deadline })?;
         }
     }
 
@@ -185,7 +201,6 @@ impl Machine {
     fn wait(&mut self, deadline: Option<u64>) -> io::Result<()> {
         let entry = |fd| PollFd { fd, events: libc::POLLIN, revents: 0 };
         self.fds.clear();
-        self.fds.push(entry(self.shared.ready_fd().as_raw_fd()));
         self.fds.push(entry(self.epoll.0.as_raw_fd()));
         let now = Instant::now();
         let link = (!self.dead).then(|| self.wire.link.borrow_mut().interests(now, &mut self.fds)).flatten();
@@ -194,18 +209,16 @@ impl Machine {
         let look = self.look(now).map(|wait| wait.as_nanos() as u64);
         let sweep = self.sweep_at.map(|at| at.saturating_duration_since(now).as_nanos() as u64);
         let timeout = [link, kernel, look, sweep].into_iter().flatten().min();
+        let timeout = if self.shared.sleeps() { timeout } else { Some(0) };
         sys::poll(&mut self.fds, timeout)?;
         if self.fds[0].revents != 0 {
-            self.shared.awake();
-        }
-        if self.fds[1].revents != 0 {
             self.guest_events()?;
         }
         if sweep == Some(0) {
             self.sweep();
         }
         if !self.dead {
-            let turned = self.wire.link.borrow_mut().turn(Instant::now(), &self.fds[2..]);
+            let turned = self.wire.link.borrow_mut().turn(Instant::now(), &self.fds[1..]);
             match turned {
                 Ok(Turned::Alive) => {}
                 Ok(Turned::Renewed) => self.renewed(),
@@ -246,10 +259,15 @@ impl Machine {
                 other => other?,
             };
             for event in &events[..count] {
-                match self.listeners.know(event.data()) {
-                    true => self.listener_event(event.data()),
-                    false => self.enqueue(event.data()),
+                let id = event.data();
+                if self.listeners.know(id) {
+                    self.listener_event(id);
+                    continue;
                 }
+                if let Some(Connection::Open { relay, .. }) = self.connections.get_mut(&id) {
+                    relay.noted(event.events());
+                }
+                self.enqueue(id);
             }
             if count < events.len() {
                 return Ok(());
