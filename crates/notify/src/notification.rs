@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use libc::{seccomp_notif, seccomp_notif_addfd, seccomp_notif_resp};
@@ -213,6 +213,29 @@ impl Notification {
     pub fn thread(&self) -> io::Result<GuestThread> {
         let thread = GuestThread::open(self.tid(), &self.shared.features)?;
         if self.is_valid() { Ok(thread) } else { Err(io::Error::from_raw_os_error(libc::ESRCH)) }
+    }
+
+    /// A duplicate of a descriptor of the thread that waits, as [`GuestThread::descriptor`] gives it, and the
+    /// thread. Cheaper than [`thread`](Self::thread) for one that calls again.
+    ///
+    /// # Errors
+    /// As [`thread`](Self::thread) and [`GuestThread::descriptor`].
+    pub fn descriptor(&self, fd: TargetFd) -> io::Result<(GuestThread, OwnedFd)> {
+        // A pidfd that was opened for an earlier call needs no look whether the caller still waits: an id
+        // belongs to one thread at a time, so if that thread were another than the caller, it would be gone.
+        if let Some(thread) = self.shared.threads.find(self.tid()) {
+            match thread.descriptor(fd) {
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                taken => return taken.map(|taken| (thread, taken)),
+            }
+        }
+        let thread = self.thread()?;
+        // Before Linux 6.9 it is the pidfd of the thread's process, which may outlive the thread.
+        if self.shared.features.pidfd_thread {
+            self.shared.threads.keep(thread.clone());
+        }
+        let taken = thread.descriptor(fd)?;
+        Ok((thread, taken))
     }
 
     fn answer(mut self, val: i64, error: i32, flags: u32) {

@@ -1,11 +1,13 @@
 //! A guest's thread, and the names of what belongs to it.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
@@ -27,12 +29,41 @@ impl fmt::Display for Tid {
 pub struct TargetFd(pub RawFd);
 
 /// A guest's thread, held by a pidfd, so that its id cannot be reused unnoticed.
-///
-/// Opening one costs about a microsecond, so there is no cache.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GuestThread {
     tid: Tid,
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
+}
+
+/// Threads that called lately, the last one first. Only pidfds of threads.
+#[derive(Debug, Default)]
+pub(crate) struct Threads(Mutex<VecDeque<GuestThread>>);
+
+/// As many are kept.
+const KEPT: usize = 32;
+
+impl Threads {
+    /// The thread that had this id when it last called, which may be gone.
+    pub(crate) fn find(&self, tid: Tid) -> Option<GuestThread> {
+        let mut threads = self.lock();
+        let index = threads.iter().position(|thread| thread.tid == tid)?;
+        let thread = threads.remove(index)?;
+        threads.push_front(thread.clone());
+        Some(thread)
+    }
+
+    /// Puts a thread in the place of another of its id, or of the one that called least lately.
+    pub(crate) fn keep(&self, thread: GuestThread) {
+        let mut threads = self.lock();
+        threads.retain(|other| other.tid != thread.tid);
+        threads.truncate(KEPT - 1);
+        threads.push_front(thread);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<GuestThread>> {
+        // Nothing panics half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl GuestThread {
@@ -52,7 +83,7 @@ impl GuestThread {
         } else {
             sys::pidfd_open(Status::read(tid)?.tgid, 0)?
         };
-        Ok(GuestThread { tid, pidfd })
+        Ok(GuestThread { tid, pidfd: Arc::new(pidfd) })
     }
 
     /// A duplicate of the guest's descriptor, close-on-exec. It shares the open file description, so
@@ -66,7 +97,7 @@ impl GuestThread {
         if fd.0 < 0 {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
-        Ok(pidfd_getfd(&self.pidfd, fd.0, PidfdGetfdFlags::empty())?)
+        Ok(pidfd_getfd(&*self.pidfd, fd.0, PidfdGetfdFlags::empty())?)
     }
 
     /// The thread's id.
@@ -121,5 +152,25 @@ impl GuestThread {
 impl AsFd for GuestThread {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_threads_that_called_last_are_kept_each_once() {
+        let threads = Threads::default();
+        let pidfd = Arc::new(OwnedFd::from(fs::File::open("/dev/null").unwrap()));
+        let keep = |tid| threads.keep(GuestThread { tid: Tid(tid), pidfd: Arc::clone(&pidfd) });
+        (0..KEPT as i32).for_each(keep);
+        keep(7);
+        assert_eq!(threads.lock().len(), KEPT);
+        assert!(threads.find(Tid(0)).is_some());
+        keep(-1);
+        assert_eq!(threads.lock().len(), KEPT);
+        let lost: Vec<i32> = (-1..KEPT as i32).filter(|tid| threads.find(Tid(*tid)).is_none()).collect();
+        assert_eq!(lost, [1]);
     }
 }

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tracing::{error, warn};
 
 use crate::relief::{Relief, Slot};
+use crate::thread::Threads;
 use crate::{Features, Listener, Notification, sys};
 
 /// Answers notifications. Called on the watch's thread.
@@ -60,6 +60,7 @@ pub(crate) struct Shared {
     epoll: Epoll,
     pub(crate) waker: Waker,
     pub(crate) relief: Relief,
+    pub(crate) threads: Threads,
     stopping: AtomicBool,
     hung_up: AtomicBool,
     hangup: EventFd,
@@ -76,10 +77,9 @@ impl Watch {
     pub fn start(listener: Listener, handler: Arc<dyn Handler>, features: &Features) -> io::Result<Watch> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let event = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        // Edges: one call less for each notification, and no hang-up again and again.
-        let edge = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-        epoll.add(&listener, EpollEvent::new(edge, LISTENER))?;
-        epoll.add(&event, EpollEvent::new(edge, WAKE))?;
+        epoll.add(&listener, EpollEvent::new(EpollFlags::EPOLLIN, LISTENER))?;
+        // An edge needs no read of the counter.
+        epoll.add(&event, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, WAKE))?;
         let shared = Arc::new(Shared {
             listener,
             features: *features,
@@ -87,6 +87,7 @@ impl Watch {
             epoll,
             waker: Waker { event: Arc::new(event) },
             relief: Relief::new(),
+            threads: Threads::default(),
             stopping: AtomicBool::new(false),
             hung_up: AtomicBool::new(false),
             hangup: EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?,
@@ -168,8 +169,6 @@ impl Shared {
 
     fn serve(self: Arc<Self>) {
         let slot = self.relief.report();
-        // A predecessor may have been told of edges that it did not come to.
-        self.receive_all(&slot);
         let mut events = [EpollEvent::empty(); 2];
         while self.is_on_duty(&slot) {
             let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
@@ -182,12 +181,13 @@ impl Shared {
             };
             for event in &events[..count] {
                 match event.data() {
-                    LISTENER => self.receive_all(&slot),
-                    _ if self.is_on_duty(&slot) => {
-                        let _ = self.waker.event.read();
-                        caught(|| self.handler.woken());
-                    }
-                    _ => {}
+                    _ if !self.is_on_duty(&slot) => break,
+                    // NOTIF_RECV blocks when there is nothing, whatever O_NONBLOCK says.
+                    LISTENER if event.events().contains(EpollFlags::EPOLLIN) => self.receive(),
+                    LISTENER if event.events().contains(EpollFlags::EPOLLHUP) => self.note_hangup(),
+                    // EPOLLERR: a signal came while the kernel looked.
+                    LISTENER => {}
+                    _ => caught(|| self.handler.woken()),
                 }
             }
         }
@@ -201,46 +201,28 @@ impl Shared {
         !self.is_stopping() && !slot.is_relieved()
     }
 
-    /// Receives until none is left, as an edge is told once.
-    fn receive_all(self: &Arc<Self>, slot: &Slot) {
-        while self.is_on_duty(slot) {
-            // NOTIF_RECV blocks when there is nothing, whatever O_NONBLOCK says.
-            let mut fds = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-            let ready = match poll(&mut fds, PollTimeout::ZERO) {
-                Ok(_) => fds[0].revents().unwrap_or(PollFlags::empty()),
-                Err(Errno::EINTR) => continue,
-                Err(error) => {
-                    error!(%error, "cannot look for notifications");
-                    return;
-                }
-            };
-            if !ready.contains(PollFlags::POLLIN) {
-                if ready.contains(PollFlags::POLLHUP) {
-                    self.note_hangup();
-                }
-                return;
+    /// Receives one notification: there is one, or was.
+    fn receive(self: &Arc<Self>) {
+        match sys::recv(self.listener.as_fd()) {
+            Ok(notif) => {
+                let notification = Notification::new(Arc::clone(self), notif);
+                caught(|| self.handler.handle(notification));
             }
-            match sys::recv(self.listener.as_fd()) {
-                Ok(notif) => {
-                    let notification = Notification::new(Arc::clone(self), notif);
-                    caught(|| self.handler.handle(notification));
-                }
-                // ENOENT: a signal ended the call in the meantime.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {}
-                Err(error) => {
-                    if !self.is_stopping() {
-                        error!(%error, "cannot receive a notification");
-                    }
-                    return;
+            // ENOENT: a signal ended the call in the meantime.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => {}
+            Err(error) => {
+                if !self.is_stopping() {
+                    error!(%error, "cannot receive a notification");
                 }
             }
         }
     }
 
     fn note_hangup(&self) {
-        if !self.hung_up.swap(true, Ordering::AcqRel) {
-            let _ = self.hangup.write(1);
-        }
+        // It would be told again and again.
+        let _ = self.epoll.delete(&self.listener);
+        self.hung_up.store(true, Ordering::Release);
+        let _ = self.hangup.write(1);
     }
 }
 

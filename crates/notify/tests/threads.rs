@@ -94,6 +94,39 @@ fn a_descriptor_is_the_same_open_file() {
 }
 
 #[test]
+fn a_thread_that_calls_again_is_the_same_and_its_table_may_be_another() {
+    let (guest, desk) = Guest::watched(|board| {
+        for (n, own) in [(0, false), (1, false), (2, true)] {
+            if own {
+                // SAFETY: integers only.
+                unsafe { libc::unshare(libc::CLONE_FILES) };
+                // SAFETY: integers only; the test's own thread has no use for the guest's table.
+                unsafe { libc::close(0) };
+            }
+            board.note(n, connect(0, 0, 0));
+        }
+        start(board, call_7);
+        board.wait_in_guest(9);
+    });
+    let mut tids = Vec::new();
+    for _ in 0..2 {
+        let call = desk.next();
+        let (thread, _) = call.descriptor(call.fd_arg(0)).unwrap();
+        tids.push(thread.tid());
+        call.succeed(0);
+    }
+    let call = desk.next();
+    assert_eq!(call.descriptor(call.fd_arg(0)).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    assert_eq!(tids, [call.tid(); 2]);
+    call.succeed(0);
+    let other = desk.next();
+    assert!(!tids.contains(&other.tid()));
+    assert_eq!(other.descriptor(other.fd_arg(0)).unwrap_err().raw_os_error(), Some(libc::EBADF));
+    other.succeed(0);
+    guest.board.set(9, 0);
+}
+
+#[test]
 fn a_thread_outlives_its_leader_and_may_have_its_own_descriptors() {
     extern "C" fn own_table(argument: *mut c_void) -> *mut c_void {
         let board = board(argument);

@@ -140,6 +140,7 @@ impl Prepared {
                 near,
                 namespace,
                 namespace_inode,
+                kinds: Mutex::default(),
                 lot: Mutex::new(Lot::new()),
                 counts: Mutex::default(),
                 reported: Mutex::default(),

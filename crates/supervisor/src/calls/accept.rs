@@ -80,10 +80,7 @@ impl Calls {
         let (Kind::Tcp { v6 }, Some(stack)) = (subject.kind, &self.stack) else {
             return notification.proceed();
         };
-        let cookie = match subject.cookie() {
-            Ok(cookie) => cookie,
-            Err(errno) => return notification.fail(errno),
-        };
+        let cookie = subject.cookie;
         if self.sockets.lock().state(cookie) != State::Listening {
             return notification.proceed();
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use netshunt_notify::Notification;
+use netshunt_notify::{GuestThread, Notification};
 use netshunt_policy::{Destination, Proto, Verdict};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tracing::{Level, debug, enabled, trace};
@@ -80,14 +80,11 @@ impl Calls {
             Some(_) => return notification.fail(libc::EAFNOSUPPORT),
             None => return notification.fail(libc::EINVAL),
         };
-        let found = subject.cookie().and_then(|cookie| {
-            let flags = fcntl(subject.fd(), FcntlArg::F_GETFL).map_err(|e| e as i32)?;
-            Ok((cookie, flags & OFlag::O_NONBLOCK.bits() != 0))
-        });
-        let (cookie, nonblocking) = match found {
-            Ok(found) => found,
-            Err(errno) => return notification.fail(errno),
+        let nonblocking = match fcntl(subject.fd(), FcntlArg::F_GETFL) {
+            Ok(flags) => flags & OFlag::O_NONBLOCK.bits() != 0,
+            Err(error) => return notification.fail(error as i32),
         };
+        let cookie = subject.cookie;
         let destination = canonical(to);
         let attempt = Attempt { notification, subject, cookie, v6, nonblocking, destination };
         if let Some(attempt) = self.again(attempt) {
@@ -140,15 +137,22 @@ impl Calls {
     fn wait_too(&self, attempt: Attempt) {
         let Some(stack) = &self.stack else { return attempt.notification.fail(libc::EIO) };
         let Attempt { notification, subject, cookie, .. } = attempt;
-        let pending = self.wait(notification, subject, libc::EALREADY);
+        let limit = send_timeout(&subject);
+        let pending = self.wait(notification, subject.thread, limit, libc::EALREADY);
         stack.ask(Command::Wait { cookie, pending });
     }
 
     /// Watches over a blocking call: signals, and its SO_SNDTIMEO, which ends in `late`.
-    fn wait(&self, notification: Notification, subject: Subject, late: i32) -> Pending {
-        let limit = send_timeout(&subject).map(|after| (Instant::now() + after, late));
+    fn wait(
+        &self,
+        notification: Notification,
+        thread: GuestThread,
+        limit: Option<Duration>,
+        late: i32,
+    ) -> Pending {
+        let limit = limit.map(|after| (Instant::now() + after, late));
         let pending = Pending::new(notification);
-        self.waits.add(pending.clone(), subject.thread, limit);
+        self.waits.add(pending.clone(), thread, limit);
         pending
     }
 
@@ -289,19 +293,11 @@ impl Calls {
             flow.close(Err(libc::EACCES));
             return notification.fail(libc::EACCES);
         };
-        let guest = match subject.fd.try_clone() {
-            Ok(guest) => guest,
-            Err(error) => {
-                flow.close(Err(errno(&error)));
-                return notification.fail(errno(&error));
-            }
-        };
         if v6 {
             // Parks are IPv4 (there is only one ::1). The guest's own wish is in its entry.
-            let _ =
-                sys::set_option(guest.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &0i32.to_ne_bytes());
+            let _ = sys::set_option(subject.fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &0i32.to_ne_bytes());
         }
-        let parked = self.lot.lock().unwrap_or_else(PoisonError::into_inner).park(guest.as_fd(), v6, to);
+        let parked = self.lot.lock().unwrap_or_else(PoisonError::into_inner).park(subject.fd(), v6, to);
         let space = match parked {
             Ok(space) => space,
             Err(error) => {
@@ -319,12 +315,15 @@ impl Calls {
         let caller = Caller { tid: subject.thread.tid(), number: notification.fd_arg(0) };
         let (waiting, owed) = match nonblocking {
             true => (Vec::new(), Some(notification)),
-            false => (vec![self.wait(notification, subject, libc::EINPROGRESS)], None),
+            false => {
+                let limit = send_timeout(&subject);
+                (vec![self.wait(notification, subject.thread, limit, libc::EINPROGRESS)], None)
+            }
         };
         debug!(dst = %to, "{PARKED}");
         let request = Connect {
             cookie,
-            guest,
+            guest: subject.fd,
             caller,
             v6,
             space,
@@ -343,10 +342,7 @@ impl Calls {
 
     /// connect(2) with AF_UNSPEC.
     fn dissolve(&self, notification: Notification, subject: &Subject) {
-        let cookie = match subject.cookie() {
-            Ok(cookie) => cookie,
-            Err(errno) => return notification.fail(errno),
-        };
+        let cookie = subject.cookie;
         let known = {
             let mut sockets = self.sockets.lock();
             // Its options stay with a socket; its address does not.

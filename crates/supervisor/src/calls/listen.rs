@@ -56,7 +56,7 @@ impl Calls {
 
     /// The socket's cookie, if it can be bound as far as we know.
     fn unbound(&self, subject: &Subject) -> Result<Cookie, i32> {
-        let cookie = subject.cookie()?;
+        let cookie = subject.cookie;
         let sockets = self.sockets.lock();
         let Some(entry) = sockets.find(cookie) else { return Ok(cookie) };
         let free = entry.bound.is_none() && matches!(entry.state, State::Idle | State::Failed { .. });
@@ -98,14 +98,11 @@ impl Calls {
 
     pub(super) fn listen_tcp(&self, notification: Notification, subject: Subject, v6: bool) {
         let since = Instant::now();
-        let found = subject.cookie().and_then(|cookie| {
-            let name = sys::local_name(subject.fd()).map_err(|e| errno(&e))?;
-            Ok((cookie, name.map(canonical).filter(|name| name.port() != 0)))
-        });
-        let (cookie, host) = match found {
-            Ok(found) => found,
-            Err(errno) => return notification.fail(errno),
+        let host = match sys::local_name(subject.fd()) {
+            Ok(name) => name.map(canonical).filter(|name| name.port() != 0),
+            Err(error) => return notification.fail(errno(&error)),
         };
+        let cookie = subject.cookie;
         let (bound, held) = {
             let sockets = self.sockets.lock();
             sockets.find(cookie).map_or((None, false), |entry| (entry.bound, entry.is_on_stack()))

@@ -14,7 +14,7 @@ mod refuse;
 mod send;
 mod unix;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicUsize;
@@ -60,6 +60,8 @@ pub(crate) struct Calls {
     /// Our own network namespace: its cookie (SO_NETNS_COOKIE) and its inode in /proc.
     pub(crate) namespace: u64,
     pub(crate) namespace_inode: u64,
+    /// Of sockets that guests named lately.
+    pub(crate) kinds: Mutex<HashMap<Cookie, Kind>>,
     pub(crate) lot: Mutex<Lot>,
     pub(crate) counts: Mutex<BTreeMap<&'static str, u64>>,
     pub(crate) reported: Mutex<HashSet<String>>,
@@ -78,10 +80,14 @@ pub(crate) use unix::Gate;
 pub(crate) struct Subject {
     pub(crate) fd: OwnedFd,
     pub(crate) thread: GuestThread,
+    pub(crate) cookie: Cookie,
     pub(crate) kind: Kind,
     /// Of [`Kind::End`].
     pub(crate) end: Option<Arc<End>>,
 }
+
+/// How many [`Calls::kinds`] are remembered: nothing is told when a socket is closed.
+const KINDS: usize = 1024;
 
 /// What netshunt has to do with a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,10 +106,6 @@ pub(crate) enum Kind {
 }
 
 impl Subject {
-    pub(crate) fn cookie(&self) -> Result<Cookie, i32> {
-        sys::cookie(self.fd.as_fd(), libc::SO_COOKIE).map(Cookie).map_err(|e| errno(&e))
-    }
-
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
@@ -122,16 +124,30 @@ pub(crate) fn errno(error: &std::io::Error) -> i32 {
 impl Calls {
     /// Takes the socket named by the call's first argument.
     pub(crate) fn subject(&self, notification: &Notification) -> Result<Subject, i32> {
-        let thread = notification.thread().map_err(|_| libc::EBADF)?;
-        let fd = thread.descriptor(notification.fd_arg(0)).map_err(|_| libc::EBADF)?;
-        let kind = self.kind(fd.as_fd()).map_err(|e| errno(&e))?;
-        if kind == Kind::Unix && !self.ends.is_empty() {
-            let cookie = sys::cookie(fd.as_fd(), libc::SO_COOKIE).map_err(|e| errno(&e))?;
-            if let Some(end) = self.ends.find(Cookie(cookie)) {
-                return Ok(Subject { fd, thread, kind: Kind::End, end: Some(end) });
-            }
+        let (thread, fd) = notification.descriptor(notification.fd_arg(0)).map_err(|_| libc::EBADF)?;
+        let (cookie, kind) = self.identify(fd.as_fd()).map_err(|e| errno(&e))?;
+        if kind == Kind::Unix
+            && !self.ends.is_empty()
+            && let Some(end) = self.ends.find(cookie)
+        {
+            return Ok(Subject { fd, thread, cookie, kind: Kind::End, end: Some(end) });
         }
-        Ok(Subject { fd, thread, kind, end: None })
+        Ok(Subject { fd, thread, cookie, kind, end: None })
+    }
+
+    /// What a socket is does not change: the kernel is asked once for each.
+    fn identify(&self, fd: BorrowedFd<'_>) -> std::io::Result<(Cookie, Kind)> {
+        let cookie = Cookie(sys::cookie(fd, libc::SO_COOKIE)?);
+        let mut kinds = self.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kind) = kinds.get(&cookie) {
+            return Ok((cookie, *kind));
+        }
+        let kind = self.kind(fd)?;
+        if kinds.len() >= KINDS {
+            kinds.clear();
+        }
+        kinds.insert(cookie, kind);
+        Ok((cookie, kind))
     }
 
     fn kind(&self, fd: BorrowedFd<'_>) -> std::io::Result<Kind> {

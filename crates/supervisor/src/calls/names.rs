@@ -79,7 +79,7 @@ impl Calls {
         let subject = self.subject(notification)?;
         match (subject.kind, &subject.end) {
             (Kind::Tcp { .. }, _) => {
-                let cookie = subject.cookie()?;
+                let cookie = subject.cookie;
                 Ok(Whose::Tcp(subject, cookie))
             }
             (_, Some(end)) => Ok(Whose::End(end.clone())),

@@ -24,16 +24,11 @@ impl Calls {
         if let Some(end) = subject.end.clone() {
             return self.option_of_end(notification, &subject, end);
         }
-        let found = match subject.kind {
-            Kind::Tcp { .. } => subject.cookie().map(|cookie| Some((subject, cookie))),
-            Kind::End | Kind::Foreign | Kind::Other | Kind::Unix => Ok(None),
-        };
-        let (subject, cookie) = match found {
-            Ok(Some(found)) => found,
+        if !matches!(subject.kind, Kind::Tcp { .. }) {
             // Reads carry nothing in: the host may answer.
-            Ok(None) => return notification.proceed(),
-            Err(errno) => return notification.fail(errno),
-        };
+            return notification.proceed();
+        }
+        let cookie = subject.cookie;
         match self.kept(cookie, level, name, &subject) {
             Kept::Host => notification.proceed(),
             Kept::Stack => self.read_on_stack(notification, cookie, level, name, &subject),
@@ -112,10 +107,7 @@ impl Calls {
     }
 
     fn set_tcp_option(&self, notification: Notification, subject: &Subject, option: StackOption) {
-        let cookie = match subject.cookie() {
-            Ok(cookie) => cookie,
-            Err(errno) => return notification.fail(errno),
-        };
+        let cookie = subject.cookie;
         let result = match side(option.level, option.name) {
             Side::Both => set_on_host(subject, &option).map(|()| self.keep(cookie, option)),
             Side::Guest => set_on_host(subject, &option),
@@ -137,7 +129,10 @@ impl Calls {
         let mut sockets = self.sockets.lock();
         let entry = sockets.entry(cookie);
         if entry.is_on_stack() {
-            stack.ask(Command::Set { cookie, option: option.clone(), asked: None });
+            let set = Command::Set { cookie, option: option.clone(), asked: None };
+            // It counts from the next byte on; one that waits for an acknowledgement is not kept long.
+            let can_wait = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_NODELAY);
+            if can_wait { stack.leave(set) } else { stack.ask(set) }
         }
         entry.remember(option);
     }

@@ -286,7 +286,7 @@ impl Gate {
         let listens = sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_ACCEPTCONN);
         sys::listen(subject.fd(), backlog).map_err(|e| errno(&e))?;
         let fresh = listens.is_ok_and(|listens| listens == 0);
-        self.remember(fresh.then(|| subject.cookie()).transpose()?);
+        self.remember(fresh.then_some(subject.cookie));
         Ok(())
     }
 
@@ -304,7 +304,7 @@ impl Gate {
     /// The socket's cookie if it has no name yet: one that has, an outsider may have bound.
     fn unbound(&self, subject: &Subject) -> Result<Option<Cookie>, i32> {
         let name = sys::unix_name(subject.fd()).map_err(|e| errno(&e))?;
-        if name.is_empty() { subject.cookie().map(Some) } else { Ok(None) }
+        Ok(name.is_empty().then_some(subject.cookie))
     }
 
     /// Finds the socket file a name leads to, as the guest's thread would.

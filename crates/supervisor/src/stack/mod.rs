@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -170,6 +170,9 @@ impl Traffic {
     }
 }
 
+/// As many commands may wait for a thread that has nothing else to do: a guest gives them.
+const LEFT: usize = 64;
+
 /// What both threads see.
 #[derive(Debug)]
 struct Shared {
@@ -249,6 +252,11 @@ impl Stack {
         self.shared.ask(command);
     }
 
+    /// Queues a command that can wait until the thread has something to do.
+    pub(crate) fn leave(&self, command: Command) {
+        self.shared.leave(command);
+    }
+
     /// Who to wake when there are replies.
     pub(crate) fn wake(&self, waker: Waker) {
         self.shared.replies().waker = Some(waker);
@@ -316,7 +324,7 @@ impl Booting {
 }
 
 impl Shared {
-    fn replies(&self) -> std::sync::MutexGuard<'_, Replies> {
+    fn replies(&self) -> MutexGuard<'_, Replies> {
         self.replies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -336,17 +344,28 @@ impl Shared {
         *self.others.lock().unwrap_or_else(PoisonError::into_inner) = link.processes();
     }
 
-    fn mailbox(&self) -> std::sync::MutexGuard<'_, Mailbox> {
+    fn mailbox(&self) -> MutexGuard<'_, Mailbox> {
         self.mailbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ask(&self, command: Command) {
-        let wake = {
-            let mut mailbox = self.mailbox();
-            mailbox.commands.push(command);
-            std::mem::take(&mut mailbox.asleep)
-        };
-        if wake {
+        let mut mailbox = self.mailbox();
+        mailbox.commands.push(command);
+        self.wake(mailbox);
+    }
+
+    fn leave(&self, command: Command) {
+        let mut mailbox = self.mailbox();
+        mailbox.commands.push(command);
+        if mailbox.commands.len() > LEFT {
+            self.wake(mailbox);
+        }
+    }
+
+    fn wake(&self, mut mailbox: MutexGuard<'_, Mailbox>) {
+        let asleep = std::mem::take(&mut mailbox.asleep);
+        drop(mailbox);
+        if asleep {
             // It cannot be full: nobody wakes the thread so often.
             let _ = self.ready.write(1);
         }
