@@ -33,6 +33,7 @@ mod holders;
 mod host;
 mod inet_diag;
 mod inherited;
+mod inline;
 mod job;
 mod options;
 mod park;

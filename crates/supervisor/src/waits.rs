@@ -4,6 +4,7 @@
 //! long wait must look for one: every [`TICK`], for a caught signal that the thread itself will
 //! take. The answer is then -ERESTARTSYS, which gives exactly what the native call would.
 
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use netshunt_notify::GuestThread;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::inline::Inline;
 use crate::pending::Pending;
 use crate::sys;
 
@@ -23,7 +25,6 @@ const TICK: Duration = Duration::from_millis(15);
 const PATIENCE: u32 = 32;
 
 /// One blocking call.
-#[derive(Debug)]
 struct Wait {
     pending: Pending,
     thread: GuestThread,
@@ -31,6 +32,8 @@ struct Wait {
     limit: Option<(Instant, i32)>,
     /// The listener of an accept(2), which ends when that is shut down.
     listener: Option<Arc<Held>>,
+    /// The call itself, if it is under way on a thread of its own: a signal ends it there too.
+    call: Option<Arc<Inline>>,
 }
 
 /// A duplicate that a waiting call holds, as it does natively. Whoever answers the call takes it away
@@ -55,13 +58,19 @@ impl Held {
 }
 
 /// All blocking calls of one supervisor.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Waits {
     list: Mutex<List>,
     added: Notify,
 }
 
-#[derive(Debug, Default)]
+impl fmt::Debug for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waits").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
 struct List {
     waits: Vec<Wait>,
     asleep: bool,
@@ -69,7 +78,12 @@ struct List {
 
 impl Waits {
     pub(crate) fn add(&self, pending: Pending, thread: GuestThread, limit: Option<(Instant, i32)>) {
-        self.push(Wait { pending, thread, limit, listener: None });
+        self.push(Wait { pending, thread, limit, listener: None, call: None });
+    }
+
+    /// One that is performed on a thread of its own, and answers by itself.
+    pub(crate) fn add_call(&self, pending: Pending, thread: GuestThread, call: Arc<Inline>) {
+        self.push(Wait { pending, thread, limit: None, listener: None, call: Some(call) });
     }
 
     /// An accept(2).
@@ -80,7 +94,7 @@ impl Waits {
         limit: Option<(Instant, i32)>,
         listener: Arc<Held>,
     ) {
-        self.push(Wait { pending, thread, limit, listener: Some(listener) });
+        self.push(Wait { pending, thread, limit, listener: Some(listener), call: None });
     }
 
     /// Forgets those whose guests have ended, and the listeners that they held.
@@ -146,6 +160,10 @@ impl Wait {
         if !self.thread.will_take_signal().unwrap_or(false) {
             return false;
         }
+        if self.call.as_ref().is_some_and(|call| !call.cancel()) {
+            // Its answer is on its way.
+            return false;
+        }
         self.let_go();
         if let Some(notification) = self.pending.take() {
             // sock_intr_errno() of include/net/sock.h: with a time-out it is not restarted.
@@ -158,19 +176,16 @@ impl Wait {
     }
 }
 
-impl Wait {
-    fn let_go(&self) {
-        drop(self.listener.as_ref().and_then(|listener| listener.take()));
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if let Some(call) = &self.call {
+            call.cancel();
+        }
     }
 }
 
-/// Completes when a signal ends a blocking call of that thread.
-pub(crate) async fn signalled(thread: &GuestThread, pending: &Pending) {
-    // Most calls are over before the first look, which costs more than they do.
-    loop {
-        sleep(TICK).await;
-        if !pending.is_open() || thread.will_take_signal().unwrap_or(false) {
-            return;
-        }
+impl Wait {
+    fn let_go(&self) {
+        drop(self.listener.as_ref().and_then(|listener| listener.take()));
     }
 }

@@ -18,6 +18,7 @@ use super::{Calls, Kind, Subject, errno};
 use crate::address::{Address, STORAGE, canonical, for_family};
 use crate::flows::{Asked, Open};
 use crate::holders::Caller;
+use crate::inline::Inline;
 use crate::options::is_deferred;
 use crate::pending::{Pending, answer};
 use crate::points::{BYPASS_CONNECTING, BYPASSED, PARKED, VERDICT};
@@ -25,7 +26,6 @@ use crate::routes::Way;
 use crate::sockets::{Cookie, State};
 use crate::stack::{Command, Connect};
 use crate::sys;
-use crate::waits::signalled;
 
 /// The policy's verdict, the rule that decided, and where the host says that the destination is.
 pub(super) type Judged = (Verdict, Option<String>, Way);
@@ -264,26 +264,17 @@ impl Calls {
             flow.close(result.or_else(|e| if e == libc::EINPROGRESS { Ok(()) } else { Err(e) }));
             return answer(notification, result);
         }
+        let Subject { fd, thread, .. } = subject;
         let pending = Pending::new(notification);
-        self.runtime.spawn(async move {
-            let Subject { fd, thread, .. } = subject;
-            let connected = {
-                let connecting = pin!(shunt.connect(fd.as_fd(), to, true));
-                tokio::select! {
-                    result = connecting => Some(result.map_err(|e| errno(&e))),
-                    () = signalled(&thread, &pending) => None,
-                }
-            };
-            match connected {
-                Some(result) => {
-                    debug!(?result, "{BYPASSED}");
-                    flow.close(result);
-                    pending.answer(result);
-                }
-                // Interrupted: the guest's kernel restarts the call or says EINTR.
-                None => drop(pending.take().map(Notification::restart)),
-            }
+        let waiting = pending.clone();
+        let call = Inline::new(self.runtime.clone(), async move {
+            let result = shunt.connect(fd.as_fd(), to, true).await.map_err(|e| errno(&e));
+            debug!(?result, "{BYPASSED}");
+            flow.close(result);
+            pending.answer(result);
         });
+        self.waits.add_call(waiting, thread, call.clone());
+        call.start();
     }
 
     /// Parks the guest's socket and asks the stack to connect.
