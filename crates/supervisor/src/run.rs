@@ -83,29 +83,29 @@ struct Prepared {
 
 impl Prepared {
     async fn new(mut config: Config, features: Features) -> Result<Self, Error> {
-        let link = match &config.link {
-            Some(backend) => Some(backend.open().await?),
-            None => None,
+        let (sockets, ends) = (Arc::new(Sockets::default()), Arc::new(Ends::default()));
+        // The kernel boots while the link opens, which may mean to start a program.
+        let (link, mut booting) = match &config.link {
+            Some(backend) => {
+                let library = netshunt_lkl::find(config.library.as_deref())?;
+                let booting = Stack::start(&library, sockets.clone(), ends.clone(), features)?;
+                (Some(backend.open().await?), Some(booting))
+            }
+            None => (None, None),
         };
         let network: Option<Network> = link.as_ref().map(|l| l.network().clone());
         let around = host::surroundings(network.as_ref(), config.shunt.is_some(), config.dns)
             .map_err(Error::system("list the host's addresses"))?;
         let near = around.guest.iter().copied().chain(network.iter().flat_map(host::near)).collect();
         let policy = Policy::new(std::mem::take(&mut config.rules), around)?;
-        let sockets = Arc::new(Sockets::default());
-        let ends = Arc::new(Ends::default());
         let resolver = network.as_ref().filter(|_| config.dns).and_then(|network| network.dns);
         if link.is_some() && !host::can_start_connects() {
             warn!("net.ipv4.tcp_fastopen lacks bit 1: blocking connects through the stack fail");
         }
-        let booting = match link {
-            Some(link) => {
-                debug!(?link, "{LINK_OPEN}");
-                let library = netshunt_lkl::find(config.library.as_deref())?;
-                Some(Stack::start(&library, link, sockets.clone(), ends.clone(), features)?)
-            }
-            None => None,
-        };
+        if let (Some(link), Some(booting)) = (link, &mut booting) {
+            debug!(?link, "{LINK_OPEN}");
+            booting.connect(link);
+        }
         Ok(Prepared { config, features, policy, near, sockets, ends, resolver, booting })
     }
 

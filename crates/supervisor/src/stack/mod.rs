@@ -212,10 +212,9 @@ impl fmt::Debug for Stack {
 }
 
 impl Stack {
-    /// Boots the kernel library on a new thread, configured for `link`. Inside a tokio runtime.
+    /// Boots the kernel library on a new thread. Inside a tokio runtime.
     pub(crate) fn start(
         library: &Path,
-        link: Box<dyn Link>,
         sockets: Arc<Sockets>,
         ends: Arc<Ends>,
         features: Features,
@@ -226,12 +225,13 @@ impl Stack {
             mailbox: Mutex::default(),
             ready,
             replies: Mutex::default(),
-            others: Mutex::new(link.processes()),
+            others: Mutex::default(),
             arrivals: Arrivals::default(),
             traffic: Traffic::default(),
         });
         let closed = Closed::new().map_err(Error::system("bind a loopback port"))?;
         let (report, booted) = mpsc::sync_channel(1);
+        let (give, link) = mpsc::channel();
         let (library, runtime) = (library.to_owned(), Handle::current());
         let setup =
             thread::Setup { library, link, closed, sockets, ends, shared: shared.clone(), features, runtime };
@@ -239,7 +239,7 @@ impl Stack {
             .name("netshunt-stack".to_owned())
             .spawn(move || thread::run(setup, &report))
             .map_err(Error::system("start the stack thread"))?;
-        Ok(Booting { stack: Stack { shared, thread: Some(thread) }, booted })
+        Ok(Booting { link: Some(give), stack: Stack { shared, thread: Some(thread) }, booted })
     }
 
     /// Something that can be asked by whoever outlives a call.
@@ -306,11 +306,20 @@ impl Asker {
 /// A stack that boots while its maker does something else.
 #[derive(Debug)]
 pub(crate) struct Booting {
+    /// The thread waits for it: dropped before the stack, which waits for the thread.
+    link: Option<mpsc::Sender<Box<dyn Link>>>,
     stack: Stack,
     booted: mpsc::Receiver<Result<(), Error>>,
 }
 
 impl Booting {
+    /// Configures the stack for its link.
+    pub(crate) fn connect(&mut self, link: Box<dyn Link>) {
+        self.stack.shared.renew(&*link);
+        // A thread that has failed says so when it is waited for.
+        let _ = self.link.take().map(|give| give.send(link));
+    }
+
     /// Waits for the kernel (milliseconds).
     pub(crate) fn finish(self) -> Result<Stack, Error> {
         match self.booted.recv() {

@@ -32,7 +32,8 @@ use crate::sys;
 /// What the thread starts from.
 pub(super) struct Setup {
     pub(super) library: PathBuf,
-    pub(super) link: Box<dyn Link>,
+    /// Comes while the kernel boots.
+    pub(super) link: mpsc::Receiver<Box<dyn Link>>,
     pub(super) closed: Closed,
     pub(super) sockets: Arc<Sockets>,
     pub(super) ends: Arc<Ends>,
@@ -96,8 +97,12 @@ impl Machine {
     fn boot(setup: Setup) -> Result<Self, Error> {
         let Setup { library, link, closed, sockets, ends, shared, features, runtime } = setup;
         let library = Library::load(&library)?;
-        let network = link.network().clone();
         let kernel = Kernel::boot(&library, &Config::default(), Clock::Host)?;
+        let link = link.recv().map_err(|_| Error::System {
+            doing: "open a link",
+            source: io::Error::other("nobody wants a stack any more"),
+        })?;
+        let network = link.network().clone();
         let wire = Rc::new(Wire::new(link));
         let nic = add_nic(&kernel, &network, wire.clone(), shared.clone())?;
         configure(&kernel, nic, &network).map_err(Error::system("configure the stack"))?;
