@@ -9,6 +9,7 @@ import sys
 import threading
 
 server = (sys.argv[1], int(sys.argv[2]))
+other = (server[0], server[1] + 1)
 nobody = (sys.argv[1], int(sys.argv[3]))
 family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
 any_address = "::" if family == socket.AF_INET6 else "0.0.0.0"
@@ -32,7 +33,7 @@ def new(timeout=10.0, kind=0):
 
 
 def who(sender):
-    return {server: "server", (server[0], server[1] + 1): "other port"}.get(sender[:2], sender)
+    return {server: "server", other: "other port"}.get(sender[:2], sender)
 
 
 one = new()
@@ -55,13 +56,13 @@ say("bound by sending", one.getsockname()[1] != 0)
 
 # Two senders to one socket, who must not be mixed up; every receiving call.
 for number in range(8):
-    one.sendto(b"twice%d" % number, server)
+    for each in (server, other):
+        one.sendto(b"to %s, %d" % (who(each).encode(), number), each)
     got = sorted((data, who(sender)) for data, sender in (one.recvfrom(100) for _ in range(2)))
     say("two senders", got)
-one.sendto(b"twice", server)
-for _ in range(2):
-    data, control, flags, sender = one.recvmsg(100, 100)
-    say("recvmsg", data, control, flags, who(sender) in ("server", "other port"))
+one.sendto(b"a message", server)
+data, control, flags, sender = one.recvmsg(100, 100)
+say("recvmsg", data, control, flags, who(sender))
 one.sendto(b"longer than that", server)
 data, _, flags, sender = one.recvmsg(6)
 say("cut", data, flags == socket.MSG_TRUNC, who(sender))
