@@ -10,7 +10,7 @@
 //! everything else.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::address::{canonical, for_family};
@@ -49,6 +49,15 @@ pub(crate) fn of(guest: BorrowedFd<'_>) -> io::Result<SocketAddrV4> {
 pub(crate) fn leave(guest: BorrowedFd<'_>) -> io::Result<()> {
     sys::listen(guest, 0)?;
     sys::disconnect(guest)
+}
+
+/// Takes the address of its former place from a G that has left it. Does nothing to one that is bound: that is an
+/// error to bind(2), and getsockname(2) tells a port that was left all the same.
+pub(crate) fn forget(guest: BorrowedFd<'_>, v6: bool) {
+    if sys::local_name(guest).is_ok_and(|at| at.is_some_and(|at| !canonical(at).ip().is_unspecified())) {
+        let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+        let _ = sys::bind(guest, SocketAddr::new(any, 0));
+    }
 }
 
 /// Whether somebody has a socket that is bound there. What a listener has accepted counts too.
@@ -132,7 +141,9 @@ mod tests {
             let place = occupy(g.as_fd(), v6, IP).unwrap();
             leave(g.as_fd()).unwrap();
             assert!(!is_taken(place));
-            sys::bind(g.as_fd(), any.parse().unwrap()).unwrap();
+            forget(g.as_fd(), v6);
+            let name = sys::local_name(g.as_fd()).unwrap().unwrap();
+            assert_eq!(name.ip(), any.parse::<SocketAddr>().unwrap().ip());
             let started = sys::connect(g.as_fd(), server.local_addr().unwrap());
             assert!(started.is_ok() || started.unwrap_err().raw_os_error() == Some(libc::EINPROGRESS));
             let (_peer, from) = server.accept().unwrap();

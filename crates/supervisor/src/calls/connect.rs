@@ -21,6 +21,7 @@ use crate::holders::Caller;
 use crate::inline::Inline;
 use crate::options::is_deferred;
 use crate::pending::{Pending, answer};
+use crate::places;
 use crate::points::{BYPASS_CONNECTING, BYPASSED, PARKED, VERDICT};
 use crate::routes::Way;
 use crate::sockets::{Cookie, State};
@@ -241,6 +242,8 @@ impl Calls {
                     other => other,
                 }
             });
+            // One that was dissolved has left its place, but not its address.
+            places::forget(subject.fd(), v6);
             if let Err(error) = bound {
                 flow.close(Err(errno(&error)));
                 return notification.fail(errno(&error));

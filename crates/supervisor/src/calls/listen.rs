@@ -126,6 +126,9 @@ impl Calls {
             }
             (Verdict::Stack, Some(stack)) if on_host.is_none() => {
                 let Subject { fd: guest, .. } = subject;
+                if !self.begin_listening(cookie) {
+                    return notification.fail(libc::EINVAL);
+                }
                 self.waits.sweep();
                 let request = Box::new(Bind { notification, cookie, guest, v6, local });
                 stack.ask(Command::Listen { request, backlog });
@@ -141,6 +144,16 @@ impl Calls {
                 notification.fail(libc::EACCES);
             }
         }
+    }
+
+    /// From now on the socket is neither bound nor connected anew, unless it is dissolved first.
+    fn begin_listening(&self, cookie: Cookie) -> bool {
+        let mut sockets = self.sockets.lock();
+        let free = matches!(sockets.state(cookie), State::Failed { .. } | State::Idle | State::Listening);
+        if free {
+            sockets.set(cookie, State::Listening);
+        }
+        free
     }
 
     /// `unbound`: any port will do, and the rule has not said which.

@@ -33,6 +33,10 @@ use crate::sys;
 /// Places are looked at when this many are held at the earliest.
 const FEW: usize = 64;
 
+/// How many connections are brought to a listener at most before it accepts some: each takes a descriptor of ours.
+/// More wait in the stack.
+const ROOM: usize = 256;
+
 /// From how many addresses connections arrive. Each has some 28,000 ports for each place.
 const ORIGINS: u64 = 64;
 
@@ -204,6 +208,9 @@ impl Machine {
         let Bind { notification, cookie, guest, v6, local } = request;
         let started = self.start_listening(cookie, &guest, v6, local, backlog);
         drop(guest);
+        if started.is_err() {
+            self.undo_listening(cookie);
+        }
         let taking = started.as_ref().ok().copied();
         answer(notification, started.map(drop));
         if let Some(id) = taking {
@@ -241,8 +248,9 @@ impl Machine {
                 listening = listen(self);
             }
         }
-        let listening = listening.and_then(|()| {
-            sys::listen(guest.as_fd(), backlog)?;
+        // Then it is bound still.
+        listening.map_err(|e| errno(&e))?;
+        let listening = self.listen_on_host(cookie, guest, backlog).and_then(|()| {
             // A guest may unbind G at any moment, and listen(2) then binds by itself, to a port of the same
             // address: G never leaves the loopback, but the place may be another.
             let at = places::of(guest.as_fd())?;
@@ -261,11 +269,29 @@ impl Machine {
         };
         let held = self.listeners.held.get_mut(&id).expect("found or made above");
         held.place = place;
-        // As the kernel has it: a negative one is very large, and somaxconn bounds it on either side.
-        held.room = usize::try_from(backlog).unwrap_or(usize::MAX).max(1);
+        // As the kernel has it: a negative one is very large.
+        held.room = usize::try_from(backlog).unwrap_or(usize::MAX).clamp(1, ROOM);
         debug!(port = held.port, %place, "listening");
-        self.sockets.lock().set(cookie, State::Listening);
         Ok(id)
+    }
+
+    /// Locked: from the moment that a guest has dissolved G it may be bound on the host, where it must not listen.
+    fn listen_on_host(&self, cookie: Cookie, guest: &OwnedFd, backlog: i32) -> io::Result<()> {
+        let sockets = self.sockets.lock();
+        if sockets.state(cookie) != State::Listening {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        sys::listen(guest.as_fd(), backlog)
+    }
+
+    /// It was said to be listening when the guest asked for it. It still is if it was before.
+    fn undo_listening(&self, cookie: Cookie) {
+        let id = self.current.get(&cookie);
+        let listens = id.and_then(|id| self.listeners.held.get(id)).is_some_and(|held| held.room > 0);
+        let mut sockets = self.sockets.lock();
+        if !listens && sockets.state(cookie) == State::Listening {
+            sockets.set(cookie, State::Idle);
+        }
     }
 
     /// Brings what the stack has accepted to the guest, as far as its queue has room.
