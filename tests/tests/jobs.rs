@@ -60,6 +60,6 @@ fn a_command_that_reads_in_the_background_stops() {
 /// The supervisor was part of the job and was stopped for what it had to say.
 #[test]
 fn a_warning_stops_nobody() {
-    let refused = "import socket, sys\ntry: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nexcept OSError: sys.exit(5)";
+    let refused = "import socket, sys\ntry: socket.socket(socket.AF_INET, socket.SOCK_RAW)\nexcept OSError: sys.exit(5)";
     play("warns_in_the_background", "bash", &["python3", "-c", refused]);
 }

@@ -13,6 +13,7 @@ use netshunt_backend::{Error as LinkError, Link, Network, PollFd, Sent, Turned};
 use tracing::{info, warn};
 
 use crate::backend::NAME;
+use crate::mend::is_fragment;
 use crate::start::{GRACE, Recipe, Running};
 use crate::wire::Lost;
 use crate::{Error, sys};
@@ -161,6 +162,8 @@ impl Link for PasstLink {
 
     fn send(&mut self, frame: &[IoSlice<'_>]) -> Sent {
         match &mut self.state {
+            // Lost, rather than delivered as what it is not.
+            State::Up { .. } if frame.first().is_some_and(|start| is_fragment(start)) => Sent::Taken,
             State::Up { running, .. } => running.wire.send(frame),
             // As into a cable that is pulled out: what was meant for the last one is not for the next.
             _ => Sent::Taken,
