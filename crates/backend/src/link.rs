@@ -41,6 +41,10 @@ pub struct Network {
     pub v6: Option<V6>,
     /// The link's own DNS forwarder, answering on port 53.
     pub dns: Option<IpAddr>,
+    /// It answers over TCP, too.
+    pub dns_over_tcp: bool,
+    /// The host's name servers whose answers over UDP seem to come from `dns`: to be asked by it.
+    pub name_servers: Vec<IpAddr>,
     /// Every address through which the link reaches the host's own loopback or the host itself.
     /// They belong to the policy's protected group `host-local`.
     pub host: Vec<IpNet>,

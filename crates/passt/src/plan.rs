@@ -66,6 +66,9 @@ pub(crate) fn network(mtu: u16, v4: Option<V4>, v6: Option<V6>) -> Network {
         v4,
         v6,
         dns: dns.into_iter().flatten().next(),
+        // passt(1), --dns-forward: "limited to UDP traffic".
+        dns_over_tcp: false,
+        name_servers: Vec::new(),
         // passt connects from the host to wherever a frame goes, so the host's own addresses and
         // loopback lead where they say: they are protected by name. Beside them, by the arguments
         // below, only its DNS leads to the host. `tests/host.rs` tries these and their neighbours.
@@ -138,9 +141,13 @@ pub(crate) fn working(plan: &Network, v4: bool, v6: bool, resolver: &str) -> Net
         IpAddr::V4(_) => network.v4.is_some(),
         IpAddr::V6(_) => network.v6.is_some(),
     };
-    if let Some(server) = servers.into_iter().find(reachable) {
+    let servers: Vec<IpAddr> = servers.filter(reachable).collect();
+    if let Some(server) = servers.first() {
         network.dns = Some(if server.is_ipv4() { DNS.into() } else { DNS_V6.into() });
     }
+    // What the first of a family says is shown as the forwarder's, also to whoever asked it by its name.
+    network.name_servers.extend(servers.iter().find(|server| server.is_ipv4()));
+    network.name_servers.extend(servers.iter().find(|server| server.is_ipv6()));
     network
 }
 

@@ -57,6 +57,8 @@ pub(crate) fn network(settings: &Settings) -> Result<Network, Error> {
         }),
         v6,
         dns: Some(IpAddr::V4(DNS)),
+        dns_over_tcp: true,
+        name_servers: Vec::new(),
         host: host(v6.as_ref()),
         // libslirp verifies the TCP and UDP checksums of guest frames and drops what does not add up.
         trusted: false,

@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, WaitOptions, getrlimit, setrlimit, wait}
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
-use crate::calls::{Accepts, Calls, Gate, Sends};
+use crate::calls::{Accepts, Calls, Gate, Resolver, Sends};
 use crate::config::{Config, Counters, End, Outcome};
 use crate::ends::Ends;
 use crate::job::{Incoming, command_ends};
@@ -77,7 +77,7 @@ struct Prepared {
     near: Vec<ipnet::IpNet>,
     sockets: Arc<Sockets>,
     ends: Arc<Ends>,
-    resolver: Option<std::net::IpAddr>,
+    resolver: Option<Resolver>,
     booting: Option<Booting>,
 }
 
@@ -98,7 +98,7 @@ impl Prepared {
             .map_err(Error::system("list the host's addresses"))?;
         let near = around.guest.iter().copied().chain(network.iter().flat_map(host::near)).collect();
         let policy = Policy::new(std::mem::take(&mut config.rules), around)?;
-        let resolver = network.as_ref().filter(|_| config.dns).and_then(|network| network.dns);
+        let resolver = network.as_ref().filter(|_| config.dns).and_then(Resolver::of);
         if link.is_some() && !host::can_start_connects() {
             warn!("net.ipv4.tcp_fastopen lacks bit 1: blocking connects through the stack fail");
         }

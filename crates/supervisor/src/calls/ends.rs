@@ -1,10 +1,11 @@
 //! Calls on guests' datagram and netlink sockets, but for sends and receives: the stack's thread
 //! performs them on its own socket.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use netshunt_backend::Network;
 use netshunt_notify::Notification;
 use netshunt_policy::{Destination, Direction, Proto, Verdict};
 
@@ -140,16 +141,15 @@ impl Calls {
         }
     }
 
-    /// The link's name server, for a query to one on the guest's own loopback where nobody listens: the
-    /// host's resolv.conf may name one that is there (systemd-resolved's 127.0.0.53).
+    /// The link's name server, for a query that it must answer.
     fn resolver_for(&self, asked: SocketAddr, proto: Proto) -> Option<SocketAddr> {
-        let here = asked.port() == DNS_PORT && asked.ip().is_loopback() && proto != Proto::Icmp;
-        let resolver = self.resolver.filter(|_| here)?;
-        let taken = match proto {
-            Proto::Udp => self.ends.has_port(libc::IPPROTO_UDP, DNS_PORT),
-            Proto::Tcp | Proto::Icmp => self.sockets.lock().listens(DNS_PORT),
-        };
-        (!taken).then(|| SocketAddr::new(resolver, DNS_PORT))
+        let resolver = self.resolver.as_ref().filter(|resolver| resolver.answers_for(asked, proto))?;
+        let taken = asked.ip().is_loopback()
+            && match proto {
+                Proto::Udp => self.ends.has_port(libc::IPPROTO_UDP, DNS_PORT),
+                Proto::Tcp | Proto::Icmp => self.sockets.lock().listens(DNS_PORT),
+            };
+        (!taken).then(|| SocketAddr::new(resolver.address, DNS_PORT))
     }
 
     pub(super) fn name_of_end(&self, notification: Notification, end: Arc<End>, peer: bool) {
@@ -194,6 +194,33 @@ impl Calls {
             }
             Datagrams::Stack => self.ask_end(notification, end, Ask::SetOption(option)),
         }
+    }
+}
+
+/// The link's name server.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolver {
+    address: IpAddr,
+    over_tcp: bool,
+    others: Vec<IpAddr>,
+}
+
+impl Resolver {
+    pub(crate) fn of(network: &Network) -> Option<Self> {
+        let others = network.name_servers.clone();
+        Some(Resolver { address: network.dns?, over_tcp: network.dns_over_tcp, others })
+    }
+
+    /// Whether it is to be asked in the place of the one that a guest names: on the guest's own loopback,
+    /// since the host's resolv.conf may name one there (systemd-resolved's 127.0.0.53); or one that the
+    /// link confuses with its own.
+    fn answers_for(&self, asked: SocketAddr, proto: Proto) -> bool {
+        asked.port() == DNS_PORT
+            && match proto {
+                Proto::Icmp => false,
+                Proto::Tcp => self.over_tcp && asked.ip().is_loopback(),
+                Proto::Udp => asked.ip().is_loopback() || self.others.contains(&asked.ip()),
+            }
     }
 }
 

@@ -15,7 +15,6 @@ mod send;
 mod unix;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -45,8 +44,7 @@ pub(crate) struct Calls {
     pub(crate) unix: Arc<Gate>,
     pub(crate) sockets: Arc<Sockets>,
     pub(crate) ends: Arc<Ends>,
-    /// Where queries go that ask a name server on the guest's own loopback, and nobody is there.
-    pub(crate) resolver: Option<IpAddr>,
+    pub(crate) resolver: Option<Resolver>,
     pub(crate) accepts: Accepts,
     pub(crate) stack: Option<Stack>,
     pub(crate) shunt: Option<Arc<dyn Backend>>,
@@ -70,6 +68,7 @@ pub(crate) struct Calls {
 }
 
 pub(crate) use accept::Accepts;
+pub(crate) use ends::Resolver;
 pub(crate) use ioctl::Asked;
 pub(crate) use receive::{Call as ReceiveCall, Receive};
 pub(crate) use send::Sends;

@@ -17,11 +17,8 @@ use self::place::{Pieces, Place};
 use super::{Calls, Subject, errno};
 use crate::ends::End;
 use crate::pending::Pending;
-use crate::stack::{Ask, Command, ErrorMessage};
+use crate::stack::{Ask, Command, ErrorMessage, LONGEST};
 use crate::sys;
-
-/// No datagram is longer: UDP's have 64 KiB, and those of netlink are made for a buffer of 32.
-const LONGEST: usize = 256 << 10;
 
 /// A receive that waits.
 #[derive(Debug)]

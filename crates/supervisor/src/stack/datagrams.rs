@@ -28,6 +28,8 @@ use crate::sys;
 
 /// Datagrams moved in one direction before others get their turn.
 const BATCH: usize = 64;
+/// No datagram is longer: UDP's have 64 KiB, and those of netlink are made for a buffer of 32.
+pub(crate) const LONGEST: usize = 128 << 10;
 /// How often ends are looked at whose guests may have closed theirs.
 pub(super) const SWEEP: Duration = Duration::from_secs(1);
 /// Room for a datagram's control messages.
@@ -178,6 +180,7 @@ impl Machine {
         if self.datagrams.len() >= 2 * self.swept + 64 {
             self.sweep();
         }
+        self.datagram_room.resize(LONGEST, 0);
         let id = self.next;
         self.next += 1;
         match self.pair(id, domain, kind, protocol, nonblocking) {
@@ -237,7 +240,7 @@ impl Machine {
             if sys::connect_unix(datagram.p.as_fd(), &datagram.name).is_ok() {
                 continue;
             }
-            while datagram.outgoing(&self.kernel, &mut self.scratch) {}
+            while datagram.outgoing(&self.kernel, &mut self.datagram_room) {}
             self.close_datagram(id);
         }
         self.swept = self.datagrams.len();
@@ -247,7 +250,7 @@ impl Machine {
     /// Sends what guests have sent and nobody has looked at yet.
     pub(super) fn flush_datagrams(&mut self) {
         for datagram in self.datagrams.values_mut() {
-            while datagram.outgoing(&self.kernel, &mut self.scratch) {}
+            while datagram.outgoing(&self.kernel, &mut self.datagram_room) {}
         }
     }
 
@@ -269,9 +272,9 @@ impl Machine {
         let Some(datagram) = self.datagrams.get_mut(&id) else { return };
         datagram.queued = false;
         datagram.look_for_errors(&self.kernel);
-        let more = datagram.outgoing(&self.kernel, &mut self.scratch);
+        let more = datagram.outgoing(&self.kernel, &mut self.datagram_room);
         datagram.send_waiting(&self.kernel, &self.shared);
-        match datagram.incoming(&self.kernel, &self.epoll, &mut self.scratch) {
+        match datagram.incoming(&self.kernel, &self.epoll, &mut self.datagram_room) {
             None => return self.close_datagram(id),
             Some(incoming) if more || incoming => self.enqueue_datagram(id),
             Some(_) => {}
@@ -288,7 +291,7 @@ impl Machine {
         let result = match ask {
             Ask::Bind(name) => self.bind_datagram(&end, &name),
             Ask::Connect(to) => {
-                while datagram.outgoing(&self.kernel, &mut self.scratch) {}
+                while datagram.outgoing(&self.kernel, &mut self.datagram_room) {}
                 datagram.connect(&self.kernel, &self.epoll, to)
             }
             Ask::Disconnect => datagram.disconnect(&self.kernel),
@@ -315,7 +318,7 @@ impl Machine {
             }
             Ask::Send { messages, flags, many, waits } => {
                 // What was sent before goes before.
-                while datagram.outgoing(&self.kernel, &mut self.scratch) {}
+                while datagram.outgoing(&self.kernel, &mut self.datagram_room) {}
                 let sending = Sending { notification, messages, flags, many, sent: Vec::new() };
                 return datagram.send(&self.kernel, &self.epoll, &self.shared, sending, waits);
             }

@@ -32,7 +32,7 @@ use tokio::runtime::Handle;
 
 use arrivals::Arrivals;
 pub(crate) use arrivals::{Arrival, Stage};
-pub(crate) use datagrams::{Ask, Asking, ErrorMessage, Make, Outgoing, To};
+pub(crate) use datagrams::{Ask, Asking, ErrorMessage, LONGEST, Make, Outgoing, To};
 pub(crate) use interfaces::Interfaces;
 pub(crate) use listeners::Bind;
 

@@ -82,7 +82,9 @@ pub(super) struct Machine {
     pub(super) looks: Looks,
     pub(super) ends: Arc<Ends>,
     pub(super) datagrams: HashMap<Id, Datagram>,
-    /// How many of these were left when they were last looked through, and when they will be again.
+    /// For one of theirs; there is none before there is a socket.
+    pub(super) datagram_room: Vec<u8>,
+    /// How many sockets were left when they were last looked through, and when they will be again.
     pub(super) swept: usize,
     pub(super) sweep_at: Option<Instant>,
     pub(super) next: Id,
@@ -129,6 +131,7 @@ impl Machine {
             looks: Looks::new(features, runtime),
             ends,
             datagrams: HashMap::new(),
+            datagram_room: Vec::new(),
             swept: 0,
             sweep_at: None,
             next: 1,
