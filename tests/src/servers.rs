@@ -204,7 +204,7 @@ impl World {
 }
 
 /// Whether there is a TCP listener in the calling thread's network (proc_net(5); 0A is `TCP_LISTEN`).
-fn listens(port: u16) -> bool {
+pub fn listens(port: u16) -> bool {
     let wanted = format!(":{port:04X}");
     ["tcp", "tcp6"].into_iter().any(|family| {
         let table = fs::read_to_string(format!("/proc/thread-self/net/{family}")).unwrap_or_default();

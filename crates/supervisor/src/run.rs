@@ -187,6 +187,9 @@ impl Service {
         let counters = self.counters();
         info!(?counters, "done");
         self.watch.stop();
+        if let Some(stack) = &self.calls.stack {
+            stack.drain(survivors > 0);
+        }
         Ok(Outcome { end, survivors, counters })
     }
 

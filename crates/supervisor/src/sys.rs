@@ -221,6 +221,14 @@ pub(crate) fn unread(fd: BorrowedFd<'_>) -> io::Result<i32> {
     Ok(value)
 }
 
+/// Bytes that have arrived and were not read yet (SIOCINQ, tcp(7)).
+pub(crate) fn unread_by_us(fd: BorrowedFd<'_>) -> io::Result<i32> {
+    let mut value: libc::c_int = 0;
+    // SAFETY: SIOCINQ writes one int.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut value) })?;
+    Ok(value)
+}
+
 /// A non-blocking, close-on-exec UDP socket.
 pub(crate) fn udp_socket(v6: bool) -> io::Result<OwnedFd> {
     let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };

@@ -8,6 +8,7 @@
 mod arrivals;
 mod connections;
 mod datagrams;
+mod drain;
 mod interfaces;
 mod listeners;
 mod looks;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Connect(Box<Connect>),
     /// Do something with a datagram or netlink socket.
     Datagram(Box<Asking>),
+    /// The command has ended: send what it has sent. Whether there are `survivors`.
+    Drain { survivors: bool },
     /// Give up a connection: the guest dissolved it.
     Drop { cookie: Cookie },
     /// Say something of the interfaces.
@@ -255,6 +258,11 @@ impl Stack {
     /// Queues a command that can wait until the thread has something to do.
     pub(crate) fn leave(&self, command: Command) {
         self.shared.leave(command);
+    }
+
+    /// The command has ended: what it sent before goes out first. Whether other guests live on.
+    pub(crate) fn drain(&self, survivors: bool) {
+        self.ask(Command::Drain { survivors });
     }
 
     /// Who to wake when there are replies.

@@ -115,6 +115,19 @@ impl Relay {
         }
     }
 
+    /// Whether the guest has closed its end, or will send no more.
+    pub(crate) fn guest_has_closed(&self) -> bool {
+        self.up.ended
+            || sys::poll_now(self.guest.as_fd(), libc::POLLRDHUP) & (libc::POLLRDHUP | libc::POLLHUP) != 0
+    }
+
+    /// Bytes from the guest that the stack does not have yet, and one for their end.
+    pub(crate) fn unsent(&self) -> u64 {
+        let waiting = self.up.pending.len() - self.up.written;
+        let unread = if self.up.ended { 0 } else { sys::unread_by_us(self.guest.as_fd()).unwrap_or(0) };
+        waiting as u64 + u64::try_from(unread).unwrap_or(0) + u64::from(!self.up.closed)
+    }
+
     /// Resets both ends.
     pub(crate) fn cut(&self, kernel: &Kernel) {
         self.reset_guest();

@@ -149,8 +149,6 @@ impl Machine {
         loop {
             for command in self.shared.take_commands() {
                 if matches!(command, Command::Stop) {
-                    self.flush_datagrams();
-                    self.kernel.poll();
                     return Ok(());
                 }
                 self.obey(command);
@@ -171,7 +169,7 @@ impl Machine {
     }
 
     /// One round over everything that can run; returns whether anything did.
-    fn work(&mut self) -> bool {
+    pub(super) fn work(&mut self) -> bool {
         let mut busy = self.receive();
         self.kernel.poll();
         self.kernel.events(&mut self.events);
@@ -206,7 +204,7 @@ impl Machine {
     }
 
     /// Waits for a command, a relay's guest, the link or the stack's next timer.
-    fn wait(&mut self, deadline: Option<u64>) -> io::Result<()> {
+    pub(super) fn wait(&mut self, deadline: Option<u64>) -> io::Result<()> {
         let entry = |fd| PollFd { fd, events: libc::POLLIN, revents: 0 };
         self.fds.clear();
         self.fds.push(entry(self.epoll.0.as_raw_fd()));
@@ -298,6 +296,7 @@ impl Machine {
             Command::Bind(request) => self.bind(*request),
             Command::Connect(request) => self.connect(request),
             Command::Datagram(asking) => self.ask_datagram(*asking),
+            Command::Drain { survivors } => self.drain(survivors),
             Command::Drop { cookie } => self.drop_connection(cookie),
             Command::Interfaces(asked) => self.shared.reply(asked.answer(&self.kernel)),
             Command::Left { id } => self.enqueue_datagram(id),

@@ -1,0 +1,107 @@
+//! The end: the command has ended, and what it sent before it closed its sockets is still on its way. A kernel
+//! that lives on goes on sending; so does this one, for a while.
+
+use std::time::{Duration, Instant};
+
+use tracing::{debug, warn};
+
+use super::connections::Connection;
+use super::thread::Machine;
+
+/// How long nothing may move: a far side that is slower than that is taken for gone.
+const STALLED: Duration = Duration::from_secs(3);
+/// How long it may take in all.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often is looked.
+const LOOK: Duration = Duration::from_millis(20);
+
+impl Machine {
+    pub(super) fn drain(&mut self, survivors: bool) {
+        self.flush_datagrams();
+        if survivors {
+            self.cut_survivors();
+        }
+        let start = Instant::now();
+        let mut moved = (start, u64::MAX);
+        loop {
+            while self.work() {}
+            let deadline = self.kernel.run();
+            let left = self.unsent();
+            if left == 0 {
+                return debug!("nothing is left to be sent");
+            }
+            let now = Instant::now();
+            if left != moved.1 {
+                moved = (now, left);
+            }
+            if now - moved.0 >= STALLED || now - start >= PATIENCE || self.dead {
+                return warn!(bytes = left, "sent by the command, and not taken by the far side: lost");
+            }
+            let look = self.kernel.now() + LOOK.as_nanos() as u64;
+            if let Err(error) = self.wait(Some(deadline.map_or(look, |at| at.min(look)))) {
+                return debug!(%error, "cannot wait");
+            }
+        }
+    }
+
+    /// Ends the connections of processes that outlive the command, as they end when we do. What we cannot
+    /// tell from them are connections whose last bytes fill the queue before the end.
+    fn cut_survivors(&mut self) {
+        let alive = |connection: &Connection| match connection {
+            Connection::Open { relay, .. } => !relay.guest_has_closed(),
+            Connection::Opening { .. } => false,
+        };
+        let ids: Vec<_> = self.connections.iter().filter(|(_, c)| alive(c)).map(|(&id, _)| id).collect();
+        for id in ids {
+            if let Some(Connection::Open { relay, .. }) = self.connections.get(&id) {
+                relay.cut(&self.kernel);
+            }
+            self.end(id);
+        }
+    }
+
+    /// Bytes that no far side has yet, as far as we can know: in relays, in the stack, and in the link.
+    fn unsent(&self) -> u64 {
+        let relayed = self.connections.values().map(|connection| match connection {
+            Connection::Open { relay, .. } => relay.unsent(),
+            Connection::Opening { .. } => 0,
+        });
+        let stack =
+            ["net/tcp", "net/tcp6"].map(|table| queued(&self.kernel.read_proc(table).unwrap_or_default()));
+        let mut fds = Vec::new();
+        let _ = self.wire.link.borrow_mut().interests(Instant::now(), &mut fds);
+        let link = fds.iter().filter(|fd| fd.events & libc::POLLOUT != 0).count() as u64;
+        relayed.sum::<u64>() + stack.iter().sum::<u64>() + link
+    }
+}
+
+/// The sum of `tx_queue` in proc_net(5)'s table: what is not acknowledged, of sockets that are or were
+/// connected.
+fn queued(table: &str) -> u64 {
+    /// `TCP_SYN_SENT`, `TCP_SYN_RECV`, `TCP_TIME_WAIT`, `TCP_CLOSE`, `TCP_LISTEN` of include/net/tcp_states.h.
+    const OTHERS: [&str; 5] = ["02", "03", "06", "07", "0A"];
+    let of_line = |line: &str| {
+        let mut words = line.split_whitespace().skip(3);
+        let state = words.next().filter(|state| !OTHERS.contains(state));
+        let queue = state.and(words.next())?.split_once(':')?.0;
+        u64::from_str_radix(queue, 16).ok()
+    };
+    table.lines().skip(1).filter_map(of_line).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_queued_is_summed_up() {
+        let table = "\
+  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 00000000:1F90 00000000:0000 0A 00000007:00000000 00:00000000 00000000     0        0 1
+   1: 0F02000A:A1B2 0A0200C0:1F90 01 00000010:00000000 00:00000000 00000000     0        0 2
+   2: 0F02000A:A1B4 0A0200C0:1F90 04 00000001:00000000 00:00000000 00000000     0        0 0
+";
+        assert_eq!(queued(table), 17);
+        assert_eq!(queued(""), 0);
+    }
+}
