@@ -31,6 +31,8 @@ ip link add near type veth peer name far netns $1
 ip address add 192.0.2.1/24 dev near
 ip -6 address add 2001:db8::1/64 dev near nodad
 ip link set near up
+# Both links send echo requests by unprivileged sockets.
+echo '0 2147483647' >/proc/sys/net/ipv4/ping_group_range
 ip route add default via 192.0.2.10
 ";
 

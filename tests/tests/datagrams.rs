@@ -7,13 +7,6 @@ use netshunt_tests::{FAR4, FAR6, Path, Run, TestLink, World};
 const PORT: u16 = 7007;
 const NOBODY: u16 = 7099;
 
-/// What differs over passt, by how a line begins.
-const OVER_PASST: &[(&str, &str)] = &[
-    ("refused: ", "passt does not tell that a datagram was refused"),
-    ("error event: ", "as before"),
-    ("SO_ERROR: ", "as before"),
-];
-
 /// The longest datagram that a link carries: libslirp puts none of IPv6 together, passt none at all.
 fn largest(link: TestLink, server: IpAddr) -> usize {
     match (link, server) {
@@ -50,14 +43,7 @@ fn as_natively(path: Path, server: IpAddr) {
     let run = client(&world, path, server);
     let (expected, seen) = (native.stdout(), run.stdout());
     let lines = expected.lines().zip(seen.lines());
-    let mut different: Vec<_> = lines.filter(|(native, seen)| native != seen).collect();
-    if path == Path::Stack && world.link() != TestLink::Slirp {
-        for (start, why) in OVER_PASST {
-            let before = different.len();
-            different.retain(|(native, _)| !native.starts_with(start));
-            assert!(different.len() < before, "not needed any more: {start}, {why}\n{}", run.describe());
-        }
-    }
+    let different: Vec<_> = lines.filter(|(native, seen)| native != seen).collect();
     assert!(different.is_empty(), "native, seen: {different:#?}\n{}", run.describe());
     assert_eq!(expected.lines().count(), seen.lines().count(), "{}", run.describe());
     let to = SocketAddr::new(server, PORT);

@@ -1,6 +1,6 @@
 //! The interfaces that a guest sees are the stack's.
 
-use netshunt_tests::World;
+use netshunt_tests::{TestLink, World};
 
 #[test]
 fn ioctl_describes_the_interfaces_of_the_stack() {
@@ -26,4 +26,83 @@ fn ioctl_describes_the_interfaces_of_the_stack() {
         "no socket: ENOTTY",
     ];
     assert_eq!(lines[2..], rest, "{}", run.describe());
+}
+
+/// What a guest's `command` prints.
+fn says(world: &World, command: &[&str]) -> String {
+    let run = world.netshunt_with(["--net=link"]).command(command.iter().copied()).run();
+    run.assert_success();
+    run.stdout()
+}
+
+#[test]
+fn netlink_describes_the_interfaces_of_the_stack() {
+    let world = World::new();
+    let addresses = says(&world, &["ip", "-br", "address"]);
+    assert!(
+        addresses.lines().any(|line| line.starts_with("lo ") && line.contains("127.0.0.1/8")),
+        "{addresses}"
+    );
+    assert!(
+        addresses.lines().any(|line| line.starts_with("eth0 ") && line.contains(" 10.0.2.15/24")),
+        "{addresses}"
+    );
+    assert!(!addresses.contains("192.0.2."), "the host's: {addresses}");
+    let routes = says(&world, &["ip", "route"]);
+    assert!(routes.contains("default via 10.0.2.2 dev eth0"), "{routes}");
+    assert!(says(&world, &["ip", "-6", "route"]).contains("dev eth0"), "{routes}");
+    let node = "for (const [name, all] of Object.entries(require('os').networkInterfaces())) \
+                console.log(name, all.map(one => one.address).join(' '))";
+    let node = says(&world, &["node", "-e", node]);
+    assert!(node.contains("lo 127.0.0.1 ::1") && node.contains("eth0 10.0.2.15"), "{node}");
+    let python = says(&world, &["python3", "-c", "import socket; print(socket.if_nameindex())"]);
+    assert!(python.contains("(1, 'lo')") && python.contains("(2, 'eth0')"), "{python}");
+}
+
+#[test]
+fn ss_lists_the_sockets_of_the_stack() {
+    let world = World::new();
+    let script = "import socket, subprocess\n\
+                  udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                  udp.bind(('0.0.0.0', 5353))\n\
+                  tcp = socket.create_server(('127.0.0.1', 8088))\n\
+                  subprocess.run(['ss', '-tuanH'], check=True)";
+    let list = says(&world, &["python3", "-c", script]);
+    let has = |kind: &str, local: &str| {
+        list.lines().any(|line| line.starts_with(kind) && line.split_whitespace().any(|word| word == local))
+    };
+    assert!(has("udp", "0.0.0.0:5353") && has("tcp", "127.0.0.1:8088"), "{list}");
+    assert_eq!(list.lines().count(), 2, "the host's: {list}");
+}
+
+#[test]
+fn netlink_changes_nothing() {
+    let world = World::new();
+    for change in [
+        "ip address add 10.9.9.9/32 dev lo",
+        "ip link set eth0 down",
+        "ip route del default",
+        "ip link add veth0 type veth",
+    ] {
+        let words = change.split(' ');
+        let run = world.netshunt_with(["--net=link"]).command(words).run();
+        assert!(!run.status.success() && run.stderr().contains("not permitted"), "{}", run.describe());
+    }
+}
+
+#[test]
+fn ping_reaches_the_guest_itself_and_the_network() {
+    let world = World::new();
+    // Debian's has a capability, which execve(2) refuses to give to who could never have it (capabilities(7));
+    // a copy has none.
+    let program = world.folder().join("ping");
+    std::fs::copy("/usr/bin/ping", &program).expect("iputils-ping is installed");
+    let program = program.display().to_string();
+    let far = [netshunt_tests::FAR4.to_string(), netshunt_tests::FAR6.to_string()];
+    // libslirp: "external icmpv6 not supported yet".
+    let reached = if world.link() == TestLink::Slirp { &far[..1] } else { &far[..] };
+    for to in ["127.0.0.1", "::1", "10.0.2.15"].into_iter().chain(reached.iter().map(String::as_str)) {
+        let said = says(&world, &[&program, "-c", "2", "-i", "0.2", "-W", "5", to]);
+        assert!(said.contains("2 received"), "{to}: {said}");
+    }
 }
