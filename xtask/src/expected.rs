@@ -20,6 +20,7 @@ pub(crate) const NOT_OVER_EVERY_LINK: &[(&str, &[&str], &str)] = &[
         "passt of 2023 loops for ever when an attempt is given up (crates/passt/src/mend.rs): it is not told",
     ),
     ("connect_differential", &[OLD], "passt of 2023 now and then forgets attempts when many take seconds"),
+    ("datagrams", &[OLD], "passt of 2023 does not tell that a datagram was refused"),
     ("harness", &["passt", OLD, VHOST], "it tests the harness itself, without netshunt"),
     (
         "hostile",

@@ -198,7 +198,7 @@ fn policy_check_says_which_rule_decides() {
         ("host-bypass", "127.0.0.1:80", "deny", 1),
         ("slirp", "10.0.2.2:80", "deny", 1),
         ("slirp", "10.0.2.3:53/tcp", "stack", 0),
-        ("slirp", "10.0.2.3:53/udp", "stack", 1),
+        ("slirp", "10.0.2.3:53/udp", "stack", 0),
         ("slirp", "169.254.169.254:80", "deny", 1),
     ] {
         let run = netshunt(&["policy", "check", &format!("--net={net}"), destination]);
@@ -208,6 +208,7 @@ fn policy_check_says_which_rule_decides() {
     let run = netshunt(&["policy", "check", "--net=slirp", "--dns=off", "10.0.2.3:53/tcp"]);
     assert_eq!(run.status, 1, "{run:?}");
     // What the rules allow may still not be carried.
-    let run = netshunt(&["policy", "check", "--net=slirp", "192.0.2.10/icmp"]);
+    let rule = "--bypass=192.0.2.10/icmp";
+    let run = netshunt(&["policy", "check", "--net=host-bypass", rule, "192.0.2.10/icmp"]);
     assert!(run.out.ends_with("socket(2) fails with EPROTONOSUPPORT\n") && run.status == 1, "{run:?}");
 }

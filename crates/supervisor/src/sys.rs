@@ -229,12 +229,12 @@ pub(crate) fn unread_by_us(fd: BorrowedFd<'_>) -> io::Result<i32> {
     Ok(value)
 }
 
-/// A non-blocking, close-on-exec UDP socket.
-pub(crate) fn udp_socket(v6: bool) -> io::Result<OwnedFd> {
+/// A non-blocking, close-on-exec datagram socket: UDP's, or one for echo requests (icmp(7)).
+pub(crate) fn datagram_socket(v6: bool, protocol: i32) -> io::Result<OwnedFd> {
     let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers.
-    let fd = check(unsafe { libc::socket(domain, kind, 0) })?;
+    let fd = check(unsafe { libc::socket(domain, kind, protocol) })?;
     // SAFETY: socket(2) gave us this descriptor and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -498,7 +498,7 @@ impl Datagram {
     fn host(&mut self, epoll: &nix::sys::epoll::Epoll) -> io::Result<&mut Host> {
         if self.host.is_none() {
             let v6 = self.end.domain == libc::AF_INET6;
-            let socket = sys::udp_socket(v6)?;
+            let socket = sys::datagram_socket(v6, self.end.protocol)?;
             if let Some(bound) = self.end.state().bound
                 && bound.port() != 0
                 && self.peer == Peer::None
