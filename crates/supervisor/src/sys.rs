@@ -4,9 +4,12 @@
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::unix::AsyncFd;
 
@@ -175,8 +178,9 @@ pub(crate) fn send_message(
 
 /// A pair of AF_UNIX datagram sockets: the guest's end, and ours, which never waits.
 ///
-/// Both get names of their own (unix(7), autobind) when they are paired already: nobody else can send to
-/// either, and we can find out whether the guest's is still there.
+/// Both get abstract names when they are paired already: nobody else can send to either, and we can find
+/// out whether the guest's is still there. Names that the kernel chooses (autobind) come again soon, and
+/// could be a stranger's by then; ours are random.
 pub(crate) fn datagram_pair(nonblocking: bool) -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [0; 2];
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
@@ -184,14 +188,22 @@ pub(crate) fn datagram_pair(nonblocking: bool) -> io::Result<(OwnedFd, OwnedFd)>
     check(unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()) })?;
     // SAFETY: socketpair(2) gave us these descriptors and nobody else knows them.
     let [guest, ours] = fds.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-    let family = (libc::AF_UNIX as libc::sa_family_t).to_ne_bytes();
-    bind_raw(guest.as_fd(), &family)?;
-    bind_raw(ours.as_fd(), &family)?;
+    for socket in [&guest, &ours] {
+        bind_raw(socket.as_fd(), &unix_address(&random_name()))?;
+    }
     if nonblocking {
         // SAFETY: no pointers.
         check(unsafe { libc::fcntl(guest.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) })?;
     }
     Ok((guest, ours))
+}
+
+/// An abstract name that nobody guesses and that does not come again.
+fn random_name() -> Vec<u8> {
+    static SECRET: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("\0netshunt-{:016x}-{count:x}", SECRET.hash_one(count)).into_bytes()
 }
 
 fn unix_address(name: &[u8]) -> Vec<u8> {

@@ -12,6 +12,7 @@ mod drain;
 mod interfaces;
 mod listeners;
 mod looks;
+mod pump;
 mod relay;
 mod thread;
 mod wire;

@@ -16,9 +16,9 @@ use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use super::connections::Connection;
-use super::datagrams::Datagram;
 use super::listeners::Listeners;
 use super::looks::Looks;
+use super::pump::Datagram;
 use super::relay::SCRATCH;
 use super::wire::{Wire, add_nic, configure};
 use super::{Command, Shared};

@@ -1,0 +1,473 @@
+//! One datagram or netlink socket of a guest's: what its end P receives goes out by the socket of the
+//! stack (or, where a rule says so, of the host), and what that receives goes into the queue of the
+//! guest's end G. Nothing here touches G: a guest can hold its locks.
+
+use std::collections::{HashSet, VecDeque};
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use netshunt_lkl::{Kernel, Message, MessageRoom, Name, Socket};
+use netshunt_notify::{Notification, TargetAddr};
+use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use tracing::debug;
+
+use super::datagrams::{ErrorMessage, Outgoing, To};
+use super::{Reply, Shared};
+use crate::address::{Address, canonical, encode, for_family};
+use crate::calls::errno;
+use crate::ends::{End, Run};
+use crate::sockets::Cookie;
+use crate::sys;
+
+/// Datagrams moved in one direction before others get their turn.
+const BATCH: usize = 64;
+/// Room for a datagram's control messages.
+const CONTROL: usize = 1024;
+/// How many host peers one socket remembers.
+const PEERS: usize = 1024;
+/// What SIOCOUTQ says of an empty queue is less: the socket's own reference.
+const EMPTY: i32 = 256;
+
+/// A datagram on its way to G.
+struct Incoming {
+    run: Run,
+    data: Vec<u8>,
+}
+
+/// One socket.
+pub(super) struct Datagram {
+    pub(super) end: Arc<End>,
+    pub(super) cookie: Cookie,
+    pub(super) p: OwnedFd,
+    /// The abstract name of G: connecting P to it again tells whether G is still there.
+    pub(super) name: Vec<u8>,
+    pub(super) stack: Socket,
+    host: Option<Host>,
+    peer: Peer,
+    /// The last address that is shown for another.
+    alias: Option<(SocketAddr, SocketAddr)>,
+    /// Came when G's queue had no place for it.
+    held: Option<Incoming>,
+    /// Calls that wait for room in the stack.
+    sends: VecDeque<Sending>,
+    /// From P, for the same.
+    stalled: Option<Vec<u8>>,
+    pub(super) queued: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peer {
+    Host,
+    None,
+    Stack,
+}
+
+/// A socket of the host's, for destinations that a rule sends there.
+struct Host {
+    socket: OwnedFd,
+    /// Only these are heard, whatever port they answer from.
+    peers: HashSet<IpAddr>,
+}
+
+pub(super) struct Sending {
+    pub(super) notification: Notification,
+    pub(super) messages: VecDeque<Outgoing>,
+    pub(super) flags: i32,
+    pub(super) many: bool,
+    pub(super) sent: Vec<(TargetAddr, usize)>,
+}
+
+/// Whether G took a datagram.
+enum Offered {
+    Full,
+    Gone,
+    Taken,
+}
+
+impl Datagram {
+    pub(super) fn new(end: Arc<End>, cookie: Cookie, p: OwnedFd, name: Vec<u8>, stack: Socket) -> Self {
+        // Netlink's peer is the kernel, without a word.
+        let peer = if end.is_netlink() { Peer::Stack } else { Peer::None };
+        Datagram {
+            end,
+            cookie,
+            p,
+            name,
+            stack,
+            host: None,
+            peer,
+            alias: None,
+            held: None,
+            sends: VecDeque::new(),
+            stalled: None,
+            queued: false,
+        }
+    }
+
+    /// Sends what the guest has put into P's queue; whether there may be more.
+    pub(super) fn outgoing(&mut self, kernel: &Kernel, scratch: &mut [u8]) -> bool {
+        if let Some(data) = self.stalled.take()
+            && !self.send_to_peer(kernel, &data)
+        {
+            self.stalled = Some(data);
+            return false;
+        }
+        for _ in 0..BATCH {
+            // Also nothing at all is a datagram.
+            let Ok(length) = sys::recv(self.p.as_fd(), scratch) else { return false };
+            if !self.send_to_peer(kernel, &scratch[..length]) {
+                self.stalled = Some(scratch[..length].to_vec());
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether that is done with: sent, refused or lost. Not so if there is no room.
+    fn send_to_peer(&mut self, kernel: &Kernel, data: &[u8]) -> bool {
+        for _ in 0..2 {
+            let sent = match self.peer {
+                Peer::Stack => kernel.send(self.stack, data).map(drop),
+                Peer::Host => match &self.host {
+                    Some(host) => sys::send(host.socket.as_fd(), data).map(drop),
+                    None => return true,
+                },
+                // send(2) would have said EDESTADDRREQ; nobody is there to be told.
+                Peer::None => return true,
+            };
+            match sent {
+                Ok(()) => return true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.peer == Peer::Host,
+                // It was about an earlier one: this one is still to be sent.
+                Err(error) => self.signal(errno(&error)),
+            }
+        }
+        true
+    }
+
+    /// Tells the guest of an error: an event (EPOLLERR), and the errno for whoever asks.
+    ///
+    /// An AF_UNIX datagram socket is told ECONNRESET when its peer leaves it with messages unread
+    /// (unix_dgram_disconnected() in net/unix/af_unix.c): so P leaves G, gets a message from elsewhere, and
+    /// comes back twice.
+    fn signal(&self, errno: i32) {
+        self.end.state().error = Some(errno);
+        let poison = || -> io::Result<()> {
+            sys::disconnect(self.p.as_fd())?;
+            sys::send_nothing(&sys::unix_name(self.p.as_fd())?)?;
+            sys::connect_unix(self.p.as_fd(), &self.name)?;
+            sys::disconnect(self.p.as_fd())?;
+            sys::connect_unix(self.p.as_fd(), &self.name)
+        };
+        if let Err(error) = poison() {
+            debug!(%error, "cannot tell a guest of an error");
+        }
+    }
+
+    pub(super) fn look_for_errors(&mut self, kernel: &Kernel) {
+        if kernel.readiness(self.stack) & libc::EPOLLERR as u32 != 0
+            && let Ok(Some(errno)) = kernel.take_error(self.stack)
+        {
+            self.signal(errno);
+        }
+        if let Some(host) = &self.host
+            && let Ok(errno @ 1..) = sys::int_option(host.socket.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR)
+        {
+            self.signal(errno);
+        }
+    }
+
+    pub(super) fn send(
+        &mut self,
+        kernel: &Kernel,
+        epoll: &Epoll,
+        shared: &Shared,
+        mut sending: Sending,
+        waits: bool,
+    ) {
+        if let Err(error) = self.prepare_hosts(epoll, &sending) {
+            return sending.notification.fail(errno(&error));
+        }
+        match self.advance(kernel, &mut sending) {
+            Err(libc::EAGAIN) if waits => self.sends.push_back(sending),
+            result => sending.finish(shared, result),
+        }
+    }
+
+    /// Makes the host's socket if one of the messages needs it.
+    fn prepare_hosts(&mut self, epoll: &Epoll, sending: &Sending) -> io::Result<()> {
+        for message in &sending.messages {
+            if let To::Host(to) = message.to {
+                self.host(epoll)?.hear(to);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_waiting(&mut self, kernel: &Kernel, shared: &Shared) {
+        while let Some(mut sending) = self.sends.pop_front() {
+            if !sending.notification.is_valid() {
+                continue;
+            }
+            match self.advance(kernel, &mut sending) {
+                Err(libc::EAGAIN) => return self.sends.push_front(sending),
+                result => sending.finish(shared, result),
+            }
+        }
+    }
+
+    fn advance(&mut self, kernel: &Kernel, sending: &mut Sending) -> Result<(), i32> {
+        while let Some(message) = sending.messages.front() {
+            self.send_message(kernel, message, sending.flags).map_err(|e| errno(&e))?;
+            sending.sent.push((message.length, message.data.len()));
+            sending.messages.pop_front();
+        }
+        Ok(())
+    }
+
+    fn send_message(&mut self, kernel: &Kernel, message: &Outgoing, flags: i32) -> io::Result<()> {
+        let Outgoing { to, data, control, .. } = message;
+        let name;
+        let to = match to {
+            To::Host(to) => return self.send_on_host(Some(*to), data),
+            To::Peer if self.peer == Peer::Host => return self.send_on_host(None, data),
+            To::Name(name) => name.as_slice(),
+            To::Peer => &[],
+            To::Stack { shown, to } => {
+                self.alias = (shown != to).then_some((*to, *shown)).or(self.alias);
+                name = Name::from(for_family(*to, self.end.domain == libc::AF_INET6));
+                name.bytes()
+            }
+        };
+        let message = Message { data: &[IoSlice::new(data)], to, control };
+        kernel.send_message(self.stack, &message, flags).map(drop)
+    }
+
+    fn send_on_host(&self, to: Option<SocketAddr>, data: &[u8]) -> io::Result<()> {
+        let Some(host) = &self.host else { return Err(io::Error::from_raw_os_error(libc::ENOTCONN)) };
+        let v6 = self.end.domain == libc::AF_INET6;
+        let name = to.map(|to| encode(to, v6)).unwrap_or_default();
+        sys::send_message(host.socket.as_fd(), &name, data, &[], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+            .map(drop)
+    }
+
+    /// The host's socket, made when it is first needed. It has the port that the guest bound.
+    fn host(&mut self, epoll: &Epoll) -> io::Result<&mut Host> {
+        if self.host.is_none() {
+            let v6 = self.end.domain == libc::AF_INET6;
+            let socket = sys::datagram_socket(v6, self.end.protocol)?;
+            if let Some(bound) = self.end.state().bound
+                && bound.port() != 0
+                && self.peer == Peer::None
+            {
+                let any: SocketAddr = match v6 {
+                    true => ([0u16; 8], bound.port()).into(),
+                    false => ([0u8; 4], bound.port()).into(),
+                };
+                sys::bind(socket.as_fd(), any)?;
+            }
+            let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+            epoll.add(&socket, EpollEvent::new(flags, self.end.id))?;
+            self.host = Some(Host { socket, peers: HashSet::new() });
+        }
+        self.host.as_mut().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOBUFS))
+    }
+
+    pub(super) fn connect(&mut self, kernel: &Kernel, epoll: &Epoll, to: To) -> io::Result<()> {
+        let v6 = self.end.domain == libc::AF_INET6;
+        let (shown, peer) = match to {
+            To::Host(to) => {
+                let host = self.host(epoll)?;
+                host.hear(to);
+                sys::connect(host.socket.as_fd(), for_family(to, v6))?;
+                (Some(to), Peer::Host)
+            }
+            To::Name(name) => {
+                kernel.connect_name(self.stack, &name)?;
+                (None, Peer::Stack)
+            }
+            To::Peer => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
+            To::Stack { shown, to } => {
+                kernel.connect(self.stack, for_family(to, v6))?;
+                self.alias = (shown != to).then_some((to, shown)).or(self.alias);
+                (Some(shown), Peer::Stack)
+            }
+        };
+        self.peer = peer;
+        let bound = kernel.local_address(self.stack).ok();
+        let mut state = self.end.state();
+        state.peer = shown;
+        state.bound = bound;
+        Ok(())
+    }
+
+    pub(super) fn disconnect(&mut self, kernel: &Kernel) -> io::Result<()> {
+        if self.peer == Peer::Host {
+            self.host = None;
+        }
+        self.peer = Peer::None;
+        self.end.state().peer = None;
+        kernel.connect_name(self.stack, &[0; 16])
+    }
+
+    pub(super) fn local_name(&self, kernel: &Kernel) -> io::Result<Vec<u8>> {
+        if self.peer == Peer::Host
+            && let Some(host) = &self.host
+            && let Some(name) = sys::local_name(host.socket.as_fd())?
+        {
+            return Ok(encode(name, self.end.domain == libc::AF_INET6));
+        }
+        Ok(kernel.local_name(self.stack)?.bytes().to_vec())
+    }
+
+    /// Gives G what has come, as far as it has room; whether there may be more. `None`: G is gone.
+    pub(super) fn incoming(&mut self, kernel: &Kernel, epoll: &Epoll, scratch: &mut [u8]) -> Option<bool> {
+        let was_held = self.held.is_some();
+        if let Some(incoming) = self.held.take() {
+            match self.offer(&incoming.run, &incoming.data) {
+                Offered::Full => {
+                    self.held = Some(incoming);
+                    return Some(false);
+                }
+                Offered::Gone => return None,
+                Offered::Taken => {}
+            }
+        }
+        for _ in 0..BATCH {
+            let Some((run, length)) = self.receive(kernel, scratch) else {
+                if was_held {
+                    self.listen_for_room(epoll, false);
+                }
+                return Some(false);
+            };
+            match self.offer(&run, &scratch[..length]) {
+                Offered::Full => {
+                    self.held = Some(Incoming { run, data: scratch[..length].to_vec() });
+                    if !was_held {
+                        self.listen_for_room(epoll, true);
+                    }
+                    return Some(false);
+                }
+                Offered::Gone => return None,
+                Offered::Taken => {}
+            }
+        }
+        if was_held {
+            self.listen_for_room(epoll, false);
+        }
+        Some(true)
+    }
+
+    /// Whether to be woken whenever G's queue gets shorter.
+    fn listen_for_room(&self, epoll: &Epoll, wanted: bool) {
+        let mut flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        flags.set(EpollFlags::EPOLLOUT, wanted);
+        if let Err(error) = epoll.modify(&self.p, &mut EpollEvent::new(flags, self.end.id)) {
+            debug!(%error, "cannot wait for a guest to receive");
+        }
+    }
+
+    /// The next datagram of the stack's socket or the host's.
+    fn receive(&mut self, kernel: &Kernel, scratch: &mut [u8]) -> Option<(Run, usize)> {
+        let (mut from, mut control) = ([0; 128], [0; CONTROL]);
+        let data = &mut [IoSliceMut::new(scratch)];
+        let mut room = MessageRoom { data, from: &mut from, control: &mut control };
+        match kernel.receive_message(self.stack, &mut room, 0) {
+            Ok(got) => {
+                let from = self.shown(&from[..got.from.min(from.len())]);
+                return Some((Run { from, control: control[..got.control].to_vec() }, got.data));
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.signal(errno(&error)),
+        }
+        let host = self.host.as_ref()?;
+        loop {
+            let (length, from) = match sys::recv_from(host.socket.as_fd(), scratch) {
+                Ok((length, Some(from))) => (length, from),
+                Ok((_, None)) => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                Err(error) => {
+                    self.signal(errno(&error));
+                    continue;
+                }
+            };
+            if host.peers.contains(&canonical(from).ip()) {
+                let from = encode(from, self.end.domain == libc::AF_INET6);
+                return Some((Run { from, control: Vec::new() }, length));
+            }
+        }
+    }
+
+    /// An address as the guest knows it.
+    fn shown(&self, name: &[u8]) -> Vec<u8> {
+        if let Some((real, shown)) = self.alias
+            && let Some(Address::Inet(from)) = Address::parse(name)
+            && canonical(from) == real
+        {
+            return encode(shown, self.end.domain == libc::AF_INET6);
+        }
+        name.to_vec()
+    }
+
+    /// Puts a datagram into G's queue if it belongs to what is there.
+    fn offer(&self, run: &Run, data: &[u8]) -> Offered {
+        // Whoever receives at this moment says when it has.
+        let Some(mut current) = self.end.try_run() else { return Offered::Full };
+        if *current != *run {
+            match sys::unread(self.p.as_fd()) {
+                Ok(..EMPTY) => current.clone_from(run),
+                _ => return Offered::Full,
+            }
+        }
+        match sys::send(self.p.as_fd(), data) {
+            Ok(_) => Offered::Taken,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Offered::Full,
+            Err(error) if error.raw_os_error() == Some(libc::ECONNREFUSED) => Offered::Gone,
+            Err(error) => {
+                debug!(%error, "a datagram is lost");
+                Offered::Taken
+            }
+        }
+    }
+
+    /// What the error queue has (ip(7), IP_RECVERR).
+    pub(super) fn errors(&self, kernel: &Kernel, flags: i32, room: usize) -> io::Result<ErrorMessage> {
+        let (mut from, mut control, mut data) = ([0; 128], [0; CONTROL], vec![0; room]);
+        let pieces = &mut [IoSliceMut::new(&mut data)];
+        let mut room = MessageRoom { data: pieces, from: &mut from, control: &mut control };
+        let got = kernel.receive_message(self.stack, &mut room, flags)?;
+        data.truncate(got.data);
+        let run =
+            Run { from: from[..got.from.min(from.len())].to_vec(), control: control[..got.control].to_vec() };
+        Ok(ErrorMessage { run, data, flags: got.flags })
+    }
+}
+
+impl Host {
+    /// From now on datagrams from there are the guest's.
+    fn hear(&mut self, from: SocketAddr) {
+        if self.peers.len() >= PEERS {
+            self.peers.clear();
+        }
+        self.peers.insert(from.ip());
+    }
+}
+
+impl Sending {
+    /// Answers: messages that were sent count, whatever came then.
+    fn finish(self, shared: &Shared, result: Result<(), i32>) {
+        let Sending { notification, many, sent, .. } = self;
+        match result {
+            Err(errno) if sent.is_empty() => notification.fail(errno),
+            _ if many => {
+                let value = sent.len() as i64;
+                let length = |(at, length): (TargetAddr, usize)| (at, (length as u32).to_ne_bytes().to_vec());
+                let pieces = Ok(sent.into_iter().map(length).collect());
+                shared.reply(Reply::Write { notification, pieces, value });
+            }
+            _ => notification.succeed(sent.first().map_or(0, |&(_, length)| length as i64)),
+        }
+    }
+}
