@@ -181,6 +181,36 @@ thread.start()
 one.sendto(b"to a thread that waits", server)
 thread.join()
 
+# Calls that wait, one after the other, and three at a time.
+def rounds(wanted):
+    blocking = socket.socket(family, socket.SOCK_DGRAM)
+    for number in range(wanted):
+        blocking.sendto(b"%d" % number, server)
+        if blocking.recvfrom(100)[0] != b"%d" % number:
+            return number
+    return wanted
+
+
+say("rounds", rounds(500))
+counts = []
+threads = [threading.Thread(target=lambda: counts.append(rounds(200))) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+say("rounds in threads", counts)
+crowd = socket.socket(family, socket.SOCK_DGRAM)
+crowd.bind((any_address, 0))
+taken = []
+threads = [threading.Thread(target=lambda: taken.append(crowd.recvfrom(100)[0])) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for number in range(4):
+    crowd.sendto(b"%d" % number, server)
+for thread in threads:
+    thread.join()
+say("taken by four who wait", sorted(taken))
+
 # Within the machine.
 loop = "::1" if family == socket.AF_INET6 else "127.0.0.1"
 inside = new()

@@ -5,7 +5,7 @@
 //! addresses, so G's queue holds datagrams of one [`Run`] at a time, and a receive that wants to know the
 //! sender learns it from here.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
@@ -27,7 +27,7 @@ pub(crate) struct End {
     /// The stack's thread wanted `run` while somebody had it.
     wanted: AtomicBool,
     state: Mutex<State>,
-    receives: Mutex<Vec<Receive>>,
+    receives: Mutex<VecDeque<Receive>>,
 }
 
 /// What all datagrams in G's queue have in common.
@@ -97,7 +97,7 @@ impl End {
     }
 
     /// Calls that wait for a datagram, in their order.
-    pub(crate) fn receives(&self) -> MutexGuard<'_, Vec<Receive>> {
+    pub(crate) fn receives(&self) -> MutexGuard<'_, VecDeque<Receive>> {
         self.receives.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

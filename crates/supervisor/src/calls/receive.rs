@@ -5,6 +5,7 @@
 
 mod place;
 
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -85,41 +86,37 @@ impl Calls {
                 Attempt::Nothing(notification, call) => (notification, call),
             },
         };
-        self.queue(notification, thread, call);
+        self.queue(notification, thread, call, VecDeque::push_back);
         // It may have come before anybody could know that somebody waits.
         self.arrived(&end);
     }
 
-    fn queue(&self, notification: Notification, thread: GuestThread, call: Call) {
+    fn queue(
+        &self,
+        notification: Notification,
+        thread: GuestThread,
+        call: Call,
+        put: fn(&mut VecDeque<Receive>, Receive),
+    ) {
         let pending = Pending::new(notification);
         self.waits.add(pending.clone(), thread, call.limit.map(|at| (at, libc::EAGAIN)));
         let end = call.end.clone();
-        end.receives().push(Receive { pending, call });
+        put(&mut end.receives(), Receive { pending, call });
     }
 
     /// On the watch: serves the calls that wait, as far as there is something for them.
     pub(super) fn arrived(&self, end: &End) {
-        let mut line = std::mem::take(&mut *end.receives()).into_iter();
-        while let Some(Receive { pending, call }) = line.next() {
-            if !pending.is_open() {
-                continue;
-            }
-            if !is_readable(&call.socket) && end.state().error.is_none() {
-                line = [Receive { pending, call }].into_iter().chain(line).collect::<Vec<_>>().into_iter();
-                break;
-            }
+        while let Some(Receive { pending, call }) = next_in_line(end) {
             // From here on a signal or the time-out comes too late.
             let Some(notification) = pending.take() else { continue };
-            if let Attempt::Nothing(notification, call) = self.attempt(notification, call) {
-                match notification.thread() {
-                    Ok(thread) => self.queue(notification, thread, call),
-                    Err(error) => notification.fail(errno(&error)),
-                }
+            let Attempt::Nothing(notification, call) = self.attempt(notification, call) else { continue };
+            // Somebody else was faster. The next round looks again: while the line was empty nobody was told
+            // of what came.
+            match notification.thread() {
+                Ok(thread) => self.queue(notification, thread, call, VecDeque::push_front),
+                Err(error) => notification.fail(errno(&error)),
             }
         }
-        let mut receives = end.receives();
-        let later = std::mem::replace(&mut *receives, line.collect());
-        receives.extend(later);
     }
 
     fn attempt(&self, notification: Notification, call: Call) -> Attempt {
@@ -236,6 +233,18 @@ impl Call {
 
 fn write(notification: &Notification, pieces: Pieces) -> Result<(), i32> {
     pieces.into_iter().try_for_each(|(at, bytes)| notification.write(at, &bytes).map_err(|_| libc::EFAULT))
+}
+
+/// Takes the first call out of the line, if there is something for it. The line is left as it is
+/// otherwise, so that whoever brings something sees that somebody waits.
+fn next_in_line(end: &End) -> Option<Receive> {
+    let mut line = end.receives();
+    while line.front().is_some_and(|first| !first.is_open()) {
+        line.pop_front();
+    }
+    let first = line.front()?;
+    let ready = is_readable(&first.call.socket) || end.state().error.is_some();
+    ready.then(|| line.pop_front()).flatten()
 }
 
 fn is_readable(socket: &OwnedFd) -> bool {
