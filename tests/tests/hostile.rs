@@ -314,6 +314,45 @@ fn an_address_that_the_host_got_later() {
     assert_eq!(range.reached(), 0, "{}", run.describe());
 }
 
+/// Datagrams: one server is open, through the stack and past it.
+mod datagrams {
+    use super::*;
+
+    const COMPOSITIONS: &[&[&str]] = &[
+        &["--net=link", "--allow=192.0.2.10:7001/udp", "--deny=*"],
+        &["--net=link,host-bypass", "--bypass=192.0.2.10:7001/udp", "--deny=*"],
+    ];
+
+    #[track_caller]
+    fn attack(name: &str, races: bool) {
+        let range = Range::new();
+        assert!(range.control("datagrams", &[name]) > 0, "the control reached nothing");
+        let open = range.world.far.inside(|| UdpSocket::bind("192.0.2.10:7001"));
+        let open = open.expect("the world is the test's own");
+        range.allowed.add(open, UdpSocket::set_nonblocking, |s| s.recv(&mut [0; 64]).map(drop));
+        for options in COMPOSITIONS {
+            let run = range.repelled(options, "datagrams", &[name]);
+            assert!(number(&run, "overlaps=") > 0 || !races, "{}", run.describe());
+            assert!(range.allowed.heard() > 0, "what is open was not reached either\n{}", run.describe());
+        }
+    }
+
+    #[test]
+    fn to_denied_servers_by_every_call() {
+        attack("calls", false);
+    }
+
+    #[test]
+    fn with_the_address_swapped_in_memory() {
+        attack("swapped", true);
+    }
+
+    #[test]
+    fn with_another_socket_put_in_the_place() {
+        attack("exchanged", true);
+    }
+}
+
 mod races {
     use super::*;
 

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Datagrams to servers that may not be reached: by every call, with the address changed in memory, and with
+ * another socket put in the place of the one that the call is about. */
+#include "hostile.h"
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <netinet/udp.h>
+
+static int udp(int family)
+{
+	int s = socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int one = 1;
+	setsockopt(s, SOL_SOCKET, SO_BROADCAST, &one, sizeof one);
+	return s;
+}
+
+static void by_every_call(int family, void *to, socklen_t size)
+{
+	struct iovec data = { "x", 1 };
+	struct msghdr message = { .msg_name = to, .msg_namelen = size, .msg_iov = &data, .msg_iovlen = 1 };
+	struct mmsghdr two[2] = { { .msg_hdr = message }, { .msg_hdr = message } };
+	int s = udp(family);
+	said("sendto", sendto(s, "x", 1, 0, to, size));
+	said("sendmsg", sendmsg(s, &message, 0));
+	said("sendmmsg", sendmmsg(s, two, 2, 0));
+	said("sendto, more to come", sendto(s, "x", 1, MSG_MORE, to, size));
+	said("sendto, the rest", sendto(s, "x", 1, 0, to, size));
+	close(s);
+	s = udp(family);
+	said("connect", connect(s, to, size));
+	said("send", send(s, "x", 1, 0));
+	said("write", write(s, "x", 1));
+	said("sendmsg to the peer", sendmsg(s, &(struct msghdr){ .msg_iov = &data, .msg_iovlen = 1 }, 0));
+	close(s);
+	/* First to a place that is open, then elsewhere. */
+	s = udp(family);
+	struct sockaddr_in open = at(ALLOWED, ALLOWED_PORT + 1);
+	said("connect to the open one", connect(s, (void *)&open, sizeof open));
+	said("sendto beside the peer", sendto(s, "x", 1, 0, to, size));
+	said("connect again", connect(s, to, size));
+	said("send to the new peer", send(s, "x", 1, 0));
+	struct sockaddr none = { AF_UNSPEC };
+	said("dissolve", connect(s, &none, sizeof none));
+	said("sendto then", sendto(s, "x", 1, 0, to, size));
+	close(s);
+}
+
+static void control_message(int level, int kind, const void *value, size_t length)
+{
+	struct sockaddr_in open = at(ALLOWED, ALLOWED_PORT + 1);
+	struct iovec data = { "x", 1 };
+	char room[256] = { 0 };
+	struct msghdr message = { &open, sizeof open, &data, 1, room, CMSG_SPACE(length), 0 };
+	struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+	*head = (struct cmsghdr){ CMSG_LEN(length), level, kind };
+	memcpy(CMSG_DATA(head), value, length);
+	int s = udp(AF_INET);
+	said("a control message", sendmsg(s, &message, 0));
+	close(s);
+}
+
+static void calls(void)
+{
+	static const char *const everywhere[] = { DENIED, LOOPBACK, "0.0.0.0", "192.0.2.1", "10.0.2.2", "255.255.255.255", "192.0.2.255" };
+	for (size_t i = 0; i < sizeof everywhere / sizeof *everywhere; i++) {
+		struct sockaddr_in a = at(everywhere[i], DENIED_PORT);
+		by_every_call(AF_INET, &a, sizeof a);
+		by_every_call(AF_INET6, &a, sizeof a);
+		char mapped[64];
+		snprintf(mapped, sizeof mapped, "::ffff:%s", everywhere[i]);
+		struct sockaddr_in6 b = at6(mapped, DENIED_PORT);
+		by_every_call(AF_INET6, &b, sizeof b);
+	}
+	struct sockaddr_in6 far = at6(DENIED6, DENIED_PORT);
+	by_every_call(AF_INET6, &far, sizeof far);
+	/* A loose source route by the denied one (RFC 791). */
+	unsigned char route[12] = { 131, 11, 4, 192, 0, 2, 11, 192, 0, 2, 11, 0 };
+	control_message(IPPROTO_IP, IP_RETOPTS, route, sizeof route);
+	int s = udp(AF_INET);
+	said("a route by option", setsockopt(s, IPPROTO_IP, IP_OPTIONS, route, sizeof route));
+	struct sockaddr_in open = at(ALLOWED, ALLOWED_PORT + 1);
+	said("along it", sendto(s, "x", 1, 0, (void *)&open, sizeof open));
+	struct in_pktinfo from = { 1, { htonl(INADDR_LOOPBACK) }, { htonl(INADDR_LOOPBACK) } };
+	control_message(IPPROTO_IP, IP_PKTINFO, &from, sizeof from);
+	int fds[1] = { 0 };
+	control_message(SOL_SOCKET, SCM_RIGHTS, fds, sizeof fds);
+}
+
+static volatile struct sockaddr_in address;
+static _Atomic long changes;
+static _Atomic int stop;
+
+static void *change_address(void *arg)
+{
+	(void)arg;
+	struct sockaddr_in open = at(ALLOWED, ALLOWED_PORT + 1), shut[] = { at(DENIED, DENIED_PORT), at(LOOPBACK, DENIED_PORT) };
+	for (long n = 0; !stop; n++) {
+		struct sockaddr_in *next = n & 1 ? &shut[n >> 1 & 1] : &open;
+		address.sin_port = next->sin_port;
+		address.sin_addr.s_addr = next->sin_addr.s_addr;
+		changes = n;
+	}
+	return NULL;
+}
+
+/* Sends to what `address` says; another thread changes that. */
+static void swapped(void)
+{
+	pthread_t changer;
+	address.sin_family = AF_INET;
+	pthread_create(&changer, NULL, change_address, NULL);
+	struct iovec data = { "x", 1 };
+	long overlaps = 0, sent = 0;
+	int s = udp(AF_INET);
+	for (double end = seconds() + 1.5; seconds() < end; tries++) {
+		struct msghdr message = { .msg_name = (void *)&address, .msg_namelen = sizeof address, .msg_iov = &data, .msg_iovlen = 1 };
+		struct mmsghdr many[4] = { { .msg_hdr = message }, { .msg_hdr = message }, { .msg_hdr = message }, { .msg_hdr = message } };
+		long before = changes, result;
+		switch (tries % 4) {
+		case 0: result = sendto(s, "x", 1, 0, (void *)&address, sizeof address); break;
+		case 1: result = sendmsg(s, &message, 0); break;
+		case 2: result = sendmmsg(s, many, 4, 0); break;
+		default: result = connect(s, (void *)&address, sizeof address); send(s, "x", 1, 0); break;
+		}
+		overlaps += changes != before;
+		sent += result >= 0;
+	}
+	stop = 1;
+	pthread_join(changer, NULL);
+	printf("sent %ld overlaps=%ld\n", sent, overlaps);
+}
+
+enum { SLOT = 100 };
+static int sockets[5];
+
+static void *change_socket(void *arg)
+{
+	(void)arg;
+	for (long n = 0; !stop; n++) {
+		dup2(sockets[n % 5], SLOT);
+		changes = n;
+	}
+	return NULL;
+}
+
+/* The descriptor is a datagram socket of the internet, one of AF_UNIX, a connected one, or a stream's. */
+static void exchanged(void)
+{
+	pthread_t changer;
+	struct sockaddr_in open = at(ALLOWED, ALLOWED_PORT + 1);
+	sockets[0] = udp(AF_INET);
+	sockets[1] = socket(AF_UNIX, SOCK_DGRAM, 0);
+	sockets[2] = udp(AF_INET);
+	connect(sockets[2], (void *)&open, sizeof open);
+	sockets[3] = tcp();
+	int pair[2];
+	socketpair(AF_UNIX, SOCK_DGRAM, 0, pair);
+	sockets[4] = pair[0];
+	pthread_create(&changer, NULL, change_socket, NULL);
+	struct iovec data = { "x", 1 };
+	long overlaps = 0;
+	for (double end = seconds() + 1.5; seconds() < end; tries++) {
+		struct sockaddr_in to = at(forbidden[tries & 1], DENIED_PORT);
+		struct msghdr message = { .msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &data, .msg_iovlen = 1 };
+		long before = changes;
+		switch (tries / 2 % 5) {
+		case 0: sendto(SLOT, "x", 1, MSG_DONTWAIT, (void *)&to, sizeof to); break;
+		case 1: sendmsg(SLOT, &message, MSG_DONTWAIT); break;
+		case 2: bind(SLOT, (void *)&to, sizeof to); break;
+		case 3: {
+			/* Not of the stream's kind of connect, which would wait. */
+			struct sockaddr none = { AF_UNSPEC };
+			connect(SLOT, &none, sizeof none);
+			break;
+		}
+		default: {
+			int one = 1;
+			setsockopt(SLOT, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+			write(SLOT, "x", 1);
+		}
+		}
+		overlaps += changes != before;
+	}
+	stop = 1;
+	pthread_join(changer, NULL);
+	printf("overlaps=%ld\n", overlaps);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct { const char *name; void (*attack)(void); } each[] = {
+		{ "calls", calls }, { "exchanged", exchanged }, { "swapped", swapped }, { 0 },
+	};
+	signal(SIGPIPE, SIG_IGN);
+	for (int i = 0; argc > 1 && each[i].name; i++)
+		if (!strcmp(argv[1], each[i].name))
+			each[i].attack();
+	printf("tries=%ld\n", tries);
+	return 0;
+}
