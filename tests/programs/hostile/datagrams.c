@@ -36,6 +36,7 @@ static void by_every_call(int family, void *to, socklen_t size)
 	s = udp(family);
 	struct sockaddr_in open = at(ALLOWED, ALLOWED_PORT + 1);
 	said("connect to the open one", connect(s, (void *)&open, sizeof open));
+	said("send to the open one", send(s, "x", 1, 0));
 	said("sendto beside the peer", sendto(s, "x", 1, 0, to, size));
 	said("connect again", connect(s, to, size));
 	said("send to the new peer", send(s, "x", 1, 0));
@@ -168,9 +169,11 @@ static void exchanged(void)
 		case 1: sendmsg(SLOT, &message, MSG_DONTWAIT); break;
 		case 2: bind(SLOT, (void *)&to, sizeof to); break;
 		case 3: {
-			/* Not of the stream's kind of connect, which would wait. */
 			struct sockaddr none = { AF_UNSPEC };
-			connect(SLOT, &none, sizeof none);
+			if (tries / 10 & 1)
+				connect(SLOT, &none, sizeof none);
+			else
+				connect(SLOT, (void *)&open, sizeof open);
 			break;
 		}
 		default: {
