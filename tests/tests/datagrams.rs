@@ -70,3 +70,35 @@ fn bypassed() {
 fn bypassed_ipv6() {
     as_natively(Path::Bypass, FAR6.into());
 }
+
+/// A published port of UDP: the guest sees who sends, and who sends sees the port that it asked.
+#[test]
+fn published() {
+    const PUBLISHED: u16 = 5300;
+    let world = World::new();
+    let script = "import socket\n\
+                  s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                  s.bind(('0.0.0.0', 8053))\n\
+                  print('ready', flush=True)\n\
+                  for _ in range(2):\n    \
+                      data, sender = s.recvfrom(100)\n    \
+                      print(data.decode(), sender[0], flush=True)\n    \
+                      s.sendto(data.upper(), sender)";
+    let options = ["--net=link".to_owned(), format!("--publish={PUBLISHED}:8053/udp")];
+    let mut server = world.netshunt_with(options).command(["python3", "-c", script]).start();
+    server.prints("ready");
+    let script = "import socket, sys\n\
+                  s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                  s.settimeout(10)\n\
+                  for word in (b'one', b'two'):\n    \
+                      s.sendto(word, (sys.argv[1], int(sys.argv[2])))\n    \
+                      print(*s.recvfrom(100))";
+    let host = netshunt_tests::HOST4.to_string();
+    let words = ["python3", "-c", script, &host, &PUBLISHED.to_string()];
+    let client = world.native().far().command(words).run();
+    client.assert_success();
+    let from = format!("('{host}', {PUBLISHED})");
+    assert_eq!(client.stdout(), format!("b'ONE' {from}\nb'TWO' {from}\n"), "{}", client.describe());
+    let server = server.wait();
+    assert_eq!(server.stdout(), format!("ready\none {FAR4}\ntwo {FAR4}\n"), "{}", server.describe());
+}

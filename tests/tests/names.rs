@@ -70,3 +70,17 @@ fn without_dns_the_hosts_loopback_stays_closed() {
     let run = ask(&world, &["--net=link", "--dns=off"], "127.0.0.53", words);
     assert!(!run.status.success() && !run.stdout().contains(WANTED), "{}", run.describe());
 }
+
+/// One that the guest runs itself, on a low port, is not passed over for the link's.
+#[test]
+fn a_name_server_of_the_guests_own_is_asked_first() {
+    let world = World::new();
+    world.dnsmasq(&world.host, "127.0.0.53");
+    let script = "dnsmasq --keep-in-foreground --conf-file=/dev/null --no-resolv --no-hosts --bind-interfaces \
+                  --user= --pid-file= --listen-address=127.0.0.53 --address=/name.test/198.51.100.7 & \
+                  until ss -Htuln | grep -c 127.0.0.53:53 | grep -qx 2; do :; done; \
+                  for how in +notcp +tcp; do dig +short +tries=1 $how @127.0.0.53 name.test A; done; kill $!";
+    let run = ask(&world, &["--net=link"], "127.0.0.53", ["sh", "-c", script].map(str::to_owned).to_vec());
+    run.assert_success();
+    assert_eq!(run.stdout(), "198.51.100.7\n198.51.100.7\n", "{}", run.describe());
+}
