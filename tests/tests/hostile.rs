@@ -611,16 +611,22 @@ mod stalls {
 
     #[track_caller]
     fn attack(name: &str) {
+        attack_over(name, COMPOSITIONS);
+    }
+
+    #[track_caller]
+    fn attack_over(name: &str, compositions: &[&[&str]]) {
         let range = Range::new();
         // Where only root may open /dev/fuse, others get it in another way (fusermount3): this is ours.
         let fuse = range.world.folder().join("fuse").display().to_string();
         let made = Command::new("mknod").args(["-m", "666", &fuse, "c", "10", "229"]).status();
         assert!(made.is_ok_and(|status| status.success()), "root makes device nodes");
-        for options in COMPOSITIONS {
+        for options in compositions {
             let before = range.allowed.heard();
             let run = range.guest(options, "stall", &[name, &fuse]).run();
             println!("{} {name}: {}", options[0], run.stdout().lines().last().unwrap_or_default());
             assert!(!run.stdout().contains("no FUSE here"), "{}", run.describe());
+            assert!(!run.stdout().contains("it holds nothing"), "{}", run.describe());
             assert!(!run.stdout().contains("OPEN: "), "{}", run.describe());
             assert!(range.allowed.heard() > before, "the neighbour got nowhere\n{}", run.describe());
             // Calls that still wait at the end are nobody's fault.
@@ -632,6 +638,34 @@ mod stalls {
     #[test]
     fn a_page_that_never_comes() {
         attack("page");
+    }
+
+    /// A send copies from the guest's page with the socket locked, and what we do to the socket waits for that.
+    #[test]
+    fn a_socket_locked_by_a_send() {
+        attack("locked_option");
+    }
+
+    #[test]
+    fn a_socket_locked_by_a_send_and_connected_again() {
+        attack("locked_connect");
+    }
+
+    /// Past the stack, where we have forgotten it.
+    #[test]
+    fn a_bypassed_socket_locked_by_a_send() {
+        attack("locked_past");
+    }
+
+    #[test]
+    fn a_socket_locked_by_a_send_and_bound() {
+        attack("locked_bind");
+    }
+
+    /// The queue of a datagram socket, and one process after another that wants something out of it.
+    #[test]
+    fn a_queue_locked_by_a_receive() {
+        attack_over("locked_queue", &[&["--net=link", "--deny=192.0.2.11"]]);
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub(crate) struct End {
     pub(crate) domain: i32,
     pub(crate) protocol: i32,
     run: Mutex<Run>,
+    /// Somebody is taking a datagram out of G's queue.
+    taking: AtomicBool,
     /// The stack's thread wanted `run` while somebody had it.
     wanted: AtomicBool,
     state: Mutex<State>,
@@ -58,6 +60,7 @@ impl End {
             domain,
             protocol,
             run: Mutex::default(),
+            taking: AtomicBool::new(false),
             wanted: AtomicBool::new(false),
             state: Mutex::default(),
             receives: Mutex::default(),
@@ -68,14 +71,21 @@ impl End {
         self.domain == libc::AF_NETLINK
     }
 
-    /// Takes a datagram out of G's queue, by `receive`, together with its sender. The guest can make
-    /// `receive` wait for ever. Says, too, whether the stack's thread must be told that it is over.
-    pub(crate) fn take<T>(&self, receive: impl FnOnce() -> T) -> (T, Run, bool) {
+    /// Takes a datagram out of G's queue, by `receive`, together with its sender. Says, too, whether the
+    /// stack's thread must be told that it is over.
+    ///
+    /// The guest can make `receive` wait for ever, by a receive of its own into a page that never comes. Only the
+    /// watch calls this: whoever is in it already was given up, and will not be waited for. `None` then.
+    pub(crate) fn take<T>(&self, receive: impl FnOnce() -> T) -> Option<(T, Run, bool)> {
+        if self.taking.swap(true, Ordering::SeqCst) {
+            return None;
+        }
         let run = self.run.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = receive();
         let from = run.clone();
         drop(run);
-        (taken, from, self.wanted.swap(false, Ordering::SeqCst))
+        self.taking.store(false, Ordering::SeqCst);
+        Some((taken, from, self.wanted.swap(false, Ordering::SeqCst)))
     }
 
     /// For a datagram to be put into G's queue; `None` while one is being taken out.

@@ -54,32 +54,8 @@ impl Lot {
         Lot { hasher: RandomState::new(), places: [const { None }; PLACES] }
     }
 
-    /// Starts G on its way to nowhere. `destination` only spreads the load.
-    ///
-    /// # Errors
-    /// What connect(2) gives for a socket that cannot connect, such as `EISCONN`.
-    pub(crate) fn park(
-        &mut self,
-        guest: BorrowedFd<'_>,
-        v6: bool,
-        destination: SocketAddr,
-    ) -> io::Result<Space> {
-        let listener = self.listener(destination)?;
-        let to = for_family(listener.into(), v6);
-        match sys::start_connect(guest, to) {
-            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
-            Err(error) => return Err(error),
-            // A listener that drops every SYN cannot have answered.
-            Ok(()) => return Err(io::Error::from_raw_os_error(libc::EISCONN)),
-        }
-        // A socket that was bound is where it was bound to.
-        match sys::local_name(guest)?.map(canonical) {
-            Some(SocketAddr::V4(guest)) => Ok(Space { listener, guest }),
-            _ => Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)),
-        }
-    }
-
-    fn listener(&mut self, destination: SocketAddr) -> io::Result<SocketAddrV4> {
+    /// Where to park. `destination` only spreads the load.
+    pub(crate) fn listener(&mut self, destination: SocketAddr) -> io::Result<SocketAddrV4> {
         let index = self.hasher.hash_one(destination) as usize % PLACES;
         if let Some(place) = &self.places[index] {
             return Ok(place.address);
@@ -105,6 +81,25 @@ impl Closed {
 }
 
 impl Space {
+    /// Starts G on its way to nowhere.
+    ///
+    /// # Errors
+    /// What connect(2) gives for a socket that cannot connect, such as `EISCONN`.
+    pub(crate) fn park(listener: SocketAddrV4, guest: BorrowedFd<'_>, v6: bool) -> io::Result<Self> {
+        let to = for_family(listener.into(), v6);
+        match sys::start_connect(guest, to) {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+            Err(error) => return Err(error),
+            // A listener that drops every SYN cannot have answered.
+            Ok(()) => return Err(io::Error::from_raw_os_error(libc::EISCONN)),
+        }
+        // A socket that was bound is where it was bound to.
+        match sys::local_name(guest)?.map(canonical) {
+            Some(SocketAddr::V4(guest)) => Ok(Space { listener, guest }),
+            _ => Err(io::Error::from_raw_os_error(libc::EADDRNOTAVAIL)),
+        }
+    }
+
     /// The address for a repeated connect(2) of the parked socket.
     pub(crate) fn again(self, v6: bool) -> SocketAddr {
         for_family(self.listener.into(), v6)
@@ -186,6 +181,10 @@ mod tests {
         socket(family, SockType::Stream, flags, None).unwrap()
     }
 
+    fn park(lot: &mut Lot, guest: &OwnedFd, v6: bool) -> io::Result<Space> {
+        Space::park(lot.listener(FAR)?, guest.as_fd(), v6)
+    }
+
     fn events(fd: &OwnedFd) -> PollFlags {
         let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN | PollFlags::POLLOUT)];
         poll(&mut fds, PollTimeout::ZERO).unwrap();
@@ -202,7 +201,7 @@ mod tests {
         for (v6, nonblocking) in [(false, true), (false, false), (true, true), (true, false)] {
             let g = guest(v6, nonblocking);
             let before = flags(&g);
-            let space = lot.park(g.as_fd(), v6, FAR).unwrap();
+            let space = park(&mut lot, &g, v6).unwrap();
             assert_eq!(events(&g), PollFlags::empty());
             let p = space.join().unwrap();
             assert_eq!(events(&g), PollFlags::POLLOUT);
@@ -223,14 +222,14 @@ mod tests {
         let mut lot = Lot::new();
         for v6 in [false, true] {
             let g = guest(v6, true);
-            lot.park(g.as_fd(), v6, FAR).unwrap();
+            park(&mut lot, &g, v6).unwrap();
             closed.refuse(g.as_fd(), v6).unwrap();
             assert!(events(&g).contains(PollFlags::POLLOUT | PollFlags::POLLERR | PollFlags::POLLHUP));
             sys::int_option(g.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR).unwrap();
             // As natively: the next connect(2) after a failed one reports that once.
-            let next = lot.park(g.as_fd(), v6, FAR);
+            let next = park(&mut lot, &g, v6);
             assert_eq!(next.unwrap_err().raw_os_error(), Some(libc::ECONNABORTED));
-            lot.park(g.as_fd(), v6, FAR).unwrap().join().unwrap();
+            park(&mut lot, &g, v6).unwrap().join().unwrap();
         }
     }
 
@@ -238,7 +237,7 @@ mod tests {
     fn joining_a_socket_that_is_gone_is_refused() {
         let mut lot = Lot::new();
         let g = guest(false, true);
-        let space = lot.park(g.as_fd(), false, FAR).unwrap();
+        let space = park(&mut lot, &g, false).unwrap();
         drop(g);
         assert_eq!(space.join().unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
     }
@@ -247,7 +246,7 @@ mod tests {
     fn nobody_else_gets_into_a_place() {
         let mut lot = Lot::new();
         let g = guest(false, true);
-        let space = lot.park(g.as_fd(), false, FAR).unwrap();
+        let space = park(&mut lot, &g, false).unwrap();
         let other = sys::tcp_socket().unwrap();
         let started = sys::connect(other.as_fd(), space.listener.into());
         assert_eq!(started.unwrap_err().raw_os_error(), Some(libc::EINPROGRESS));

@@ -33,6 +33,9 @@ pub(crate) struct Entry {
     /// The guest's IPV6_V6ONLY; its socket itself must be dual-stack to be parked.
     pub(crate) v6only: Option<bool>,
     pub(crate) state: State,
+    /// A connect(2) that waited has said that it is connected: the next one says EISCONN. The host's socket, whose
+    /// connect(2) did not wait, would say 0 once.
+    pub(crate) told: bool,
 }
 
 /// Where a socket is on the stack path.

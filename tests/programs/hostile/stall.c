@@ -60,8 +60,10 @@ static void serve_fuse(void)
 		if (read(fuse, request, sizeof request) < 0)
 			return;
 		struct fuse_in_header *in = (void *)request;
-		struct fuse_attr file = { .ino = 2, .size = 4096, .mode = S_IFREG | 0666, .nlink = 1 };
-		struct fuse_attr root = { .ino = 1, .mode = S_IFDIR | 0777, .nlink = 2 };
+		/* An owner whom the namespace does not know would let nobody write. */
+		const uint32_t uid = getuid(), gid = getgid();
+		struct fuse_attr file = { .ino = 2, .size = 4096, .mode = S_IFREG | 0666, .nlink = 1, .uid = uid, .gid = gid };
+		struct fuse_attr root = { .ino = 1, .mode = S_IFDIR | 0777, .nlink = 2, .uid = uid, .gid = gid };
 		struct fuse_attr_out attributes = { .attr_valid = 999, .attr = in->nodeid == 1 ? root : file };
 		struct fuse_entry_out entry = { .nodeid = 2, .entry_valid = 999, .attr_valid = 999, .attr = file };
 		struct fuse_init_out init = { .major = 7, .minor = 31, .max_write = 4096 };
@@ -122,6 +124,19 @@ static void mount_fuse(void)
 	close(fuse);
 }
 
+/* A page of it, which never comes. */
+static void *map_page(void)
+{
+	int fd = open("stalled/page", O_RDWR);
+	void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (page == MAP_FAILED) {
+		printf("no FUSE here: %s\n", strerror(errno));
+		exit(1);
+	}
+	/* Not closed: that would be asked of the server, too. */
+	return page;
+}
+
 /* Runs `attack` in a child and a bystander beside it. */
 static void beside(void (*attack)(void), double length)
 {
@@ -155,8 +170,7 @@ static void ready(void)
 static void page_attack(void)
 {
 	mount_fuse();
-	int fd = open("stalled/page", O_RDWR);
-	void *page = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	void *page = map_page();
 	int s = tcp();
 	ready();
 	connect(s, page, sizeof(struct sockaddr_in));
@@ -279,10 +293,144 @@ static void connects_attack(void)
 	gather(connect_once, &a);
 }
 
+/* Somebody copies between a socket and a page that never comes, and so holds the socket's lock. Others, of
+ * processes of their own, then call what needs the lock. */
+static void *stuck_page;
+static int held;
+
+static void hold(void (*copy)(void))
+{
+	stuck_page = map_page();
+	pid_t holder = fork();
+	if (!holder) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		copy();
+		_exit(0);
+	}
+	/* Nothing tells that it has got there, only that it has not come back. */
+	usleep(300000);
+	if (waitpid(holder, NULL, WNOHANG))
+		printf("it holds nothing\n");
+	ready();
+}
+
+static void meddle(void (*call)(void))
+{
+	if (fork())
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	call();
+	_exit(0);
+}
+
+static void send_page(void)
+{
+	write(held, stuck_page, 4096);
+}
+
+static void receive_page(void)
+{
+	read(held, stuck_page, 4096);
+}
+
+static void set_delay(void)
+{
+	int one = 1;
+	setsockopt(held, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+}
+
+static void peer_name(void)
+{
+	struct sockaddr_storage name;
+	socklen_t size = sizeof name;
+	getpeername(held, (void *)&name, &size);
+}
+
+static void connect_again(void)
+{
+	struct sockaddr_in a = at(ALLOWED, ALLOWED_PORT + 1);
+	connect(held, (void *)&a, sizeof a);
+}
+
+static void bind_it(void)
+{
+	struct sockaddr_in any = at("0.0.0.0", 0);
+	bind(held, (void *)&any, sizeof any);
+}
+
+static void dissolve(void)
+{
+	struct sockaddr none = { AF_UNSPEC };
+	connect(held, &none, sizeof none);
+}
+
+static void listen_to_it(void)
+{
+	listen(held, 1);
+}
+
+static void receive_from(void)
+{
+	char byte;
+	struct sockaddr_storage name;
+	socklen_t size = sizeof name;
+	recvfrom(held, &byte, 1, 0, (void *)&name, &size);
+}
+
+/* Connected through the stack where there is one, unless it is to be `past` it. */
+static void connect_held(int past)
+{
+	struct sockaddr_in stack = at(ALLOWED, ALLOWED_PORT + 1), host = at(ALLOWED, ALLOWED_PORT);
+	held = tcp();
+	if ((past || connect(held, (void *)&stack, sizeof stack)) && connect(held, (void *)&host, sizeof host))
+		_exit(1);
+}
+
+static void locked(int past, void (*one)(void), void (*other)(void))
+{
+	connect_held(past);
+	mount_fuse();
+	hold(send_page);
+	meddle(one);
+	meddle(other);
+}
+
+static void locked_option_attack(void) { locked(0, set_delay, peer_name); }
+static void locked_connect_attack(void) { locked(0, connect_again, dissolve); }
+static void locked_past_attack(void) { locked(1, connect_again, set_delay); }
+static void locked_bind_attack(void) { locked(1, bind_it, listen_to_it); }
+
+/* A datagram socket with something to receive. */
+static void fill_datagrams(void)
+{
+	struct sockaddr_in here = at(LOOPBACK, 0);
+	socklen_t size = sizeof here;
+	held = socket(AF_INET, SOCK_DGRAM, 0);
+	bind(held, (void *)&here, sizeof here);
+	getsockname(held, (void *)&here, &size);
+	for (int i = 0; i < 4; i++)
+		said("to itself", sendto(held, "x", 1, 0, (void *)&here, size));
+}
+
+static void locked_queue_attack(void)
+{
+	fill_datagrams();
+	mount_fuse();
+	hold(receive_page);
+	/* Each from a process of its own: the second finds the first in the way. */
+	for (int i = 0; i < 3; i++)
+		meddle(receive_from);
+}
+
 #define ATTACK(name, length) static void name(void) { beside(name##_attack, length); }
 ATTACK(connects, 3)
 ATTACK(crowd, 3)
 ATTACK(flag, 6)
+ATTACK(locked_bind, 4)
+ATTACK(locked_connect, 4)
+ATTACK(locked_option, 4)
+ATTACK(locked_past, 4)
+ATTACK(locked_queue, 4)
 ATTACK(page, 5)
 ATTACK(path, 5)
 ATTACK(uffd, 5)
@@ -291,7 +439,9 @@ int main(int argc, char **argv)
 {
 	static const struct attack attacks[] = {
 		{ "connects", connects }, { "crowd", crowd }, { "flag", flag }, { "page", page },
-		{ "path", path }, { "uffd", uffd }, { 0 },
+		{ "locked_bind", locked_bind }, { "locked_connect", locked_connect },
+		{ "locked_option", locked_option }, { "locked_past", locked_past },
+		{ "locked_queue", locked_queue }, { "path", path }, { "uffd", uffd }, { 0 },
 	};
 	if (argc < 3)
 		return 2;

@@ -1,6 +1,7 @@
 //! connect(2): the verdict, and what follows from it.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::pin::pin;
@@ -14,17 +15,18 @@ use netshunt_policy::{Destination, Proto, Verdict};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tracing::{Level, debug, enabled, trace};
 
-use super::{Calls, Kind, Subject, errno};
+use super::{Calls, Kind, Subject, errno, guarded};
 use crate::address::{Address, STORAGE, canonical, for_family};
 use crate::flows::{Asked, Open};
 use crate::holders::Caller;
 use crate::inline::Inline;
 use crate::options::is_deferred;
+use crate::park::Space;
 use crate::pending::{Pending, answer};
 use crate::places;
 use crate::points::{BYPASS_CONNECTING, BYPASSED, PARKED, VERDICT};
 use crate::routes::Way;
-use crate::sockets::{Cookie, State};
+use crate::sockets::{Cookie, Entry, State};
 use crate::stack::{Command, Connect};
 use crate::sys;
 
@@ -97,17 +99,25 @@ impl Calls {
     fn again(&self, attempt: Attempt) -> Option<Attempt> {
         let Attempt { cookie, v6, nonblocking, .. } = attempt;
         let mut sockets = self.sockets.lock();
-        let (state, v6only) =
-            sockets.find(cookie).map_or((State::Idle, None), |entry| (entry.state, entry.v6only));
+        let (state, v6only, told) = sockets
+            .find(cookie)
+            .map_or((State::Idle, None, false), |entry| (entry.state, entry.v6only, entry.told));
         let result = match state {
+            State::Connected { .. } if told => Err(libc_error(libc::EISCONN)),
             State::Connected { .. } => {
+                drop(sockets);
                 // Says 0 once after a non-blocking attempt, then EISCONN, as it should. The peer
                 // is P: no other place can be reached by this.
-                sys::peer_name(attempt.subject.fd()).and_then(|peer| {
+                let result = guarded(&attempt.notification, || {
+                    let peer = sys::peer_name(attempt.subject.fd())?;
                     sys::start_connect(attempt.subject.fd(), peer.ok_or(libc_error(libc::EISCONN))?)
-                })
+                });
+                answer(attempt.notification, result);
+                return None;
             }
             State::Connecting { space, .. } if nonblocking => {
+                // Locked: the stack's thread must not join it meanwhile. A guest cannot hold the lock of a socket
+                // that is not connected, as nothing is copied then.
                 sys::start_connect(attempt.subject.fd(), space.again(v6))
             }
             State::Connecting { .. } => {
@@ -119,9 +129,11 @@ impl Calls {
             State::Failed { errno } => {
                 sockets.set(cookie, State::Idle);
                 drop(sockets);
-                let _ = sys::disconnect(attempt.subject.fd());
-                // The errno is told once: the host's own goes with it.
-                let _ = sys::int_option(attempt.subject.fd(), libc::SOL_SOCKET, libc::SO_ERROR);
+                let _ = guarded(&attempt.notification, || {
+                    sys::disconnect(attempt.subject.fd())?;
+                    // The errno is told once: the host's own goes with it.
+                    sys::int_option(attempt.subject.fd(), libc::SOL_SOCKET, libc::SO_ERROR)
+                });
                 attempt.notification.fail(errno);
                 return None;
             }
@@ -221,32 +233,12 @@ impl Calls {
         };
         // From here on the socket is the host's alone: it gets what it does not have yet. The rest again
         // would undo what one option does to another (IP_TOS to SO_PRIORITY).
-        if let Some(entry) = self.sockets.lock().forget(cookie) {
-            if let Some(on) = entry.v6only {
-                let on = i32::from(on).to_ne_bytes();
-                let _ = sys::set_option(subject.fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &on);
-            }
-            for option in entry.options.iter().filter(|o| is_deferred(o.level, o.name)) {
-                let _ = sys::set_option(subject.fd(), option.level, option.name, &option.value);
-            }
-            let bound = entry.bound.map_or(Ok(()), |local| {
-                self.may_bind(local).map_err(libc_error)?;
-                if entry.held {
-                    self.let_go(cookie, subject.fd())?;
-                }
-                match sys::bind(subject.fd(), for_family(local, v6)) {
-                    // Free in the stack, where it was chosen, and not here.
-                    Err(error) if entry.any_port && error.raw_os_error() == Some(libc::EADDRINUSE) => {
-                        sys::bind(subject.fd(), for_family(SocketAddr::new(local.ip(), 0), v6))
-                    }
-                    other => other,
-                }
-            });
-            // One that was dissolved has left its place, but not its address.
-            places::forget(subject.fd(), v6);
-            if let Err(error) = bound {
-                flow.close(Err(errno(&error)));
-                return notification.fail(errno(&error));
+        let known = self.sockets.lock().forget(cookie);
+        if let Some(entry) = known {
+            let moved = guarded(&notification, || self.move_to_host(&subject, cookie, &entry, v6));
+            if let Err(errno) = moved {
+                flow.close(Err(errno));
+                return notification.fail(errno);
             }
         }
         let to = for_family(destination, v6);
@@ -280,6 +272,33 @@ impl Calls {
         call.start();
     }
 
+    /// Gives the guest's socket what so far was only remembered.
+    fn move_to_host(&self, subject: &Subject, cookie: Cookie, entry: &Entry, v6: bool) -> io::Result<()> {
+        if let Some(on) = entry.v6only {
+            let on = i32::from(on).to_ne_bytes();
+            let _ = sys::set_option(subject.fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &on);
+        }
+        for option in entry.options.iter().filter(|o| is_deferred(o.level, o.name)) {
+            let _ = sys::set_option(subject.fd(), option.level, option.name, &option.value);
+        }
+        let bound = entry.bound.map_or(Ok(()), |local| {
+            self.may_bind(local).map_err(libc_error)?;
+            if entry.held {
+                self.let_go(cookie, subject.fd())?;
+            }
+            match sys::bind(subject.fd(), for_family(local, v6)) {
+                // Free in the stack, where it was chosen, and not here.
+                Err(error) if entry.any_port && error.raw_os_error() == Some(libc::EADDRINUSE) => {
+                    sys::bind(subject.fd(), for_family(SocketAddr::new(local.ip(), 0), v6))
+                }
+                other => other,
+            }
+        });
+        // One that was dissolved has left its place, but not its address.
+        places::forget(subject.fd(), v6);
+        bound
+    }
+
     /// Parks the guest's socket and asks the stack to connect.
     fn park(&self, attempt: Attempt, to: SocketAddr, flow: Open) {
         let Attempt { notification, subject, cookie, v6, nonblocking, destination: shown } = attempt;
@@ -287,16 +306,20 @@ impl Calls {
             flow.close(Err(libc::EACCES));
             return notification.fail(libc::EACCES);
         };
-        if v6 {
-            // Parks are IPv4 (there is only one ::1). The guest's own wish is in its entry.
-            let _ = sys::set_option(subject.fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &0i32.to_ne_bytes());
-        }
-        let parked = self.lot.lock().unwrap_or_else(PoisonError::into_inner).park(subject.fd(), v6, to);
-        let space = match parked {
+        let listener = self.lot.lock().unwrap_or_else(PoisonError::into_inner).listener(to);
+        let parking = || {
+            if v6 {
+                // Parks are IPv4 (there is only one ::1). The guest's own wish is in its entry.
+                let off = 0i32.to_ne_bytes();
+                let _ = sys::set_option(subject.fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &off);
+            }
+            Space::park(listener?, subject.fd(), v6)
+        };
+        let space = match guarded(&notification, parking) {
             Ok(space) => space,
-            Err(error) => {
-                flow.close(Err(errno(&error)));
-                return notification.fail(errno(&error));
+            Err(errno) => {
+                flow.close(Err(errno));
+                return notification.fail(errno);
             }
         };
         let (bound, options) = {
@@ -304,6 +327,7 @@ impl Calls {
             let entry = sockets.entry(cookie);
             let kept = (entry.bound, entry.options.clone());
             sockets.set(cookie, State::Connecting { space, peer: shown });
+            sockets.entry(cookie).told = false;
             kept
         };
         let caller = Caller { tid: subject.thread.tid(), number: notification.fd_arg(0) };
@@ -350,7 +374,8 @@ impl Calls {
         if known && let Some(stack) = &self.stack {
             stack.ask(Command::Drop { cookie });
         }
-        answer(notification, sys::disconnect(subject.fd()).map_err(|e| errno(&e)));
+        let dissolved = guarded(&notification, || sys::disconnect(subject.fd()));
+        answer(notification, dissolved);
     }
 
     /// Performs the call on the duplicate, unjudged: the socket belongs to a network namespace of
@@ -417,8 +442,8 @@ pub(super) fn read_address(
     Ok(bytes)
 }
 
-fn libc_error(errno: i32) -> std::io::Error {
-    std::io::Error::from_raw_os_error(errno)
+fn libc_error(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
 }
 
 /// SO_SNDTIMEO, which bounds connect(2) too; zero means for ever.

@@ -12,7 +12,7 @@ use netshunt_policy::{Destination, Direction, Proto, Verdict};
 use super::connect::{Judged, Slot, read_address};
 use super::names::{write_name, write_sized};
 use super::options::{read_option, read_room, write_value};
-use super::{Calls, Subject, errno};
+use super::{Calls, Subject, guarded};
 use crate::address::{Address, canonical, encode};
 use crate::ends::End;
 use crate::flows::{Asked, Open};
@@ -182,10 +182,10 @@ impl Calls {
         };
         match datagram(option.level, option.name) {
             Datagrams::Both => {
-                let set = sys::set_option(subject.fd(), option.level, option.name, &option.value);
-                match set {
+                let set = || sys::set_option(subject.fd(), option.level, option.name, &option.value);
+                match guarded(&notification, set) {
                     Ok(()) => self.ask_end(notification, end, Ask::SetOption(option)),
-                    Err(error) => notification.fail(errno(&error)),
+                    Err(errno) => notification.fail(errno),
                 }
             }
             Datagrams::Refused(errno) => {

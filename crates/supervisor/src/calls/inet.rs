@@ -3,7 +3,7 @@
 use netshunt_notify::Notification;
 
 use super::connect::read_address;
-use super::{Calls, Kind, errno};
+use super::{Calls, Kind, guarded};
 use crate::pending::answer;
 use crate::sys;
 
@@ -25,7 +25,8 @@ impl Calls {
         };
         match subject.kind {
             Kind::Foreign => {
-                answer(notification, sys::bind_raw(subject.fd(), &address).map_err(|e| errno(&e)));
+                let result = guarded(&notification, || sys::bind_raw(subject.fd(), &address));
+                answer(notification, result);
             }
             Kind::Tcp { v6 } => self.bind_tcp(notification, subject, &address, v6),
             Kind::End | Kind::Other | Kind::Unix => notification.fail(libc::EACCES),
@@ -46,7 +47,7 @@ impl Calls {
                 answer(notification, result);
             }
             Kind::Foreign => {
-                let result = sys::listen(subject.fd(), notification.int_arg(1)).map_err(|e| errno(&e));
+                let result = guarded(&notification, || sys::listen(subject.fd(), notification.int_arg(1)));
                 answer(notification, result);
             }
             Kind::Tcp { v6 } => self.listen_tcp(notification, subject, v6),

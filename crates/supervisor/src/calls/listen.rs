@@ -9,7 +9,7 @@ use std::time::Instant;
 use netshunt_notify::Notification;
 use netshunt_policy::{Destination, Direction, Proto, Verdict};
 
-use super::{Calls, Subject, errno};
+use super::{Calls, Subject, guarded};
 use crate::address::{Address, V6_SHORT, canonical, for_family};
 use crate::flows::{Asked, Open};
 use crate::options::is_deferred;
@@ -31,15 +31,23 @@ impl Calls {
         };
         let Some(stack) = &self.stack else {
             // Then the host is the only place it can be bound on; listen(2) is judged by itself.
-            let bind = |()| sys::bind_raw(subject.fd(), address).map_err(|e| errno(&e));
-            return answer(notification, self.may_bind(local).and_then(bind));
+            let bind = |()| guarded(&notification, || sys::bind_raw(subject.fd(), address));
+            let bound = self.may_bind(local).and_then(bind);
+            return answer(notification, bound);
         };
         let cookie = match self.unbound(&subject) {
             Ok(cookie) => cookie,
             Err(errno) => return notification.fail(errno),
         };
         if self.inbound(local).0 == Verdict::Bypass {
-            return answer(notification, self.bind_on_host(&subject, cookie, local, v6));
+            let bound = guarded(&notification, || self.bind_on_host(&subject, cookie, local, v6));
+            return answer(notification, bound);
+        }
+        // The stack's thread must not wait for the lock of a connected socket, which the guest can hold.
+        match guarded(&notification, || sys::peer_name(subject.fd())) {
+            Ok(_) => return notification.fail(libc::EINVAL),
+            Err(libc::ENOTCONN) => {}
+            Err(errno) => return notification.fail(errno),
         }
         let Subject { fd: guest, .. } = subject;
         // A server that was killed in accept(2) must not keep its port.
@@ -64,13 +72,7 @@ impl Calls {
     }
 
     /// What it has of the options that so far were only remembered goes with it.
-    fn bind_on_host(
-        &self,
-        subject: &Subject,
-        cookie: Cookie,
-        local: SocketAddr,
-        v6: bool,
-    ) -> Result<(), i32> {
+    fn bind_on_host(&self, subject: &Subject, cookie: Cookie, local: SocketAddr, v6: bool) -> io::Result<()> {
         let (v6only, options) = match self.sockets.lock().find(cookie) {
             Some(entry) => (entry.v6only, entry.options.clone()),
             None => (None, Vec::new()),
@@ -82,7 +84,7 @@ impl Calls {
         for option in options.iter().filter(|o| is_deferred(o.level, o.name)) {
             let _ = sys::set_option(subject.fd(), option.level, option.name, &option.value);
         }
-        sys::bind(subject.fd(), for_family(local, v6)).map_err(|e| errno(&e))?;
+        sys::bind(subject.fd(), for_family(local, v6))?;
         // From now on the host's own socket has it all.
         self.sockets.lock().forget(cookie);
         Ok(())
@@ -98,9 +100,9 @@ impl Calls {
 
     pub(super) fn listen_tcp(&self, notification: Notification, subject: Subject, v6: bool) {
         let since = Instant::now();
-        let host = match sys::local_name(subject.fd()) {
+        let host = match guarded(&notification, || sys::local_name(subject.fd())) {
             Ok(name) => name.map(canonical).filter(|name| name.port() != 0),
-            Err(error) => return notification.fail(errno(&error)),
+            Err(errno) => return notification.fail(errno),
         };
         let cookie = subject.cookie;
         let (bound, held) = {
@@ -119,8 +121,8 @@ impl Calls {
         let flow = |verdict| Open::new(asked, verdict, rule, self.flows.clone()).inbound(None);
         match (verdict, &self.stack) {
             (Verdict::Bypass, _) if !held => {
-                let result =
-                    self.listen_on_host(&subject, backlog, on_host.is_none().then_some((cookie, v6)));
+                let unbound = on_host.is_none().then_some((cookie, v6));
+                let result = guarded(&notification, || self.listen_on_host(&subject, backlog, unbound));
                 flow(verdict).close(result);
                 answer(notification, result);
             }
@@ -162,19 +164,19 @@ impl Calls {
         subject: &Subject,
         backlog: i32,
         unbound: Option<(Cookie, bool)>,
-    ) -> Result<(), i32> {
+    ) -> io::Result<()> {
         if let Some((cookie, v6)) = unbound {
             let any = if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
             self.bind_on_host(subject, cookie, SocketAddr::new(any, 0), v6)?;
         }
-        sys::listen(subject.fd(), backlog).map_err(|e| errno(&e))?;
+        sys::listen(subject.fd(), backlog)?;
         // A guest may have dissolved and bound it anew meanwhile, and listen(2) binds by itself: what
         // counts is where it listens.
-        let name = sys::local_name(subject.fd()).map_err(|e| errno(&e))?.map(canonical);
+        let name = sys::local_name(subject.fd())?.map(canonical);
         let allowed = name.is_some_and(|name| self.inbound(name).0 == Verdict::Bypass);
         if !allowed {
             let _ = sys::disconnect(subject.fd());
-            return Err(libc::EACCES);
+            return Err(io::Error::from_raw_os_error(libc::EACCES));
         }
         Ok(())
     }

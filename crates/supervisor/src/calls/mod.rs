@@ -197,6 +197,15 @@ impl Calls {
     }
 }
 
+/// Runs a call on a guest's socket. Its lock is the guest's to hold: by a send from a page that never comes
+/// (tcp_sendmsg() in net/ipv4/tcp.c copies with the socket locked), or a receive into one.
+fn guarded<T>(notification: &Notification, call: impl FnOnce() -> std::io::Result<T>) -> Result<T, i32> {
+    match notification.guard(call) {
+        Ok(result) => result.map_err(|e| errno(&e)),
+        Err(_) => Err(libc::EFAULT),
+    }
+}
+
 /// Writes the answer of a call to where the guest wants it.
 fn write_all(notification: Notification, pieces: Result<Vec<(TargetAddr, Vec<u8>)>, i32>, value: i64) {
     let write = |(at, bytes): (TargetAddr, Vec<u8>)| notification.write(at, &bytes).map_err(|_| libc::EFAULT);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use netshunt_notify::{Notification, TargetAddr};
 
-use super::{Calls, Kind, Subject};
+use super::{Calls, Kind, Subject, guarded};
 use crate::address::encode;
 use crate::ends::End;
 use crate::sockets::{Cookie, State};
@@ -65,10 +65,12 @@ impl Calls {
         };
         match state {
             // The host knows whether the guest's end is still connected.
-            State::Connected { peer, .. } | State::Ended { peer, .. } => match sys::peer_name(subject.fd()) {
-                Ok(_) => write_name(notification, &encode(peer, subject.is_v6())),
-                Err(error) => notification.fail(super::errno(&error)),
-            },
+            State::Connected { peer, .. } | State::Ended { peer, .. } => {
+                match guarded(&notification, || sys::peer_name(subject.fd())) {
+                    Ok(_) => write_name(notification, &encode(peer, subject.is_v6())),
+                    Err(errno) => notification.fail(errno),
+                }
+            }
             State::Connecting { .. } | State::Failed { .. } | State::Idle | State::Listening => {
                 notification.fail(libc::ENOTCONN);
             }

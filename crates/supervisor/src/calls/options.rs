@@ -4,7 +4,7 @@ use netshunt_notify::Notification;
 use tracing::debug;
 
 use super::names::write_sized;
-use super::{Calls, Kind, Subject, errno};
+use super::{Calls, Kind, Subject, guarded};
 use crate::options::{Side, StackOption, is_deferred, is_plain, read_from_stack, side};
 use crate::pending::answer;
 use crate::sockets::{Cookie, State};
@@ -95,7 +95,8 @@ impl Calls {
         };
         match subject.kind {
             Kind::Foreign | Kind::Unix if is_plain(option.level, option.name) => {
-                answer(notification, set_on_host(&subject, &option));
+                let set = set_on_host(&notification, &subject, &option);
+                answer(notification, set);
             }
             Kind::Foreign | Kind::Unix => {
                 self.report_option(&option);
@@ -109,8 +110,8 @@ impl Calls {
     fn set_tcp_option(&self, notification: Notification, subject: &Subject, option: StackOption) {
         let cookie = subject.cookie;
         let result = match side(option.level, option.name) {
-            Side::Both => set_on_host(subject, &option).map(|()| self.keep(cookie, option)),
-            Side::Guest => set_on_host(subject, &option),
+            Side::Both => set_on_host(&notification, subject, &option).map(|()| self.keep(cookie, option)),
+            Side::Guest => set_on_host(&notification, subject, &option),
             Side::Ignored => Ok(()),
             Side::Refused(errno) => {
                 debug!(level = option.level, name = option.name, errno, "option refused");
@@ -118,7 +119,7 @@ impl Calls {
                 Err(errno)
             }
             Side::Stack => return self.set_on_stack(notification, subject, cookie, option),
-            Side::V6Only => self.set_v6only(cookie, subject, &option),
+            Side::V6Only => self.set_v6only(&notification, cookie, subject, &option),
         };
         answer(notification, result);
     }
@@ -157,20 +158,30 @@ impl Calls {
                 // The host checks the value.
                 let checked = match is_deferred(option.level, option.name) {
                     true => Ok(()),
-                    false => set_on_host(subject, &option),
+                    false => set_on_host(&notification, subject, &option),
                 };
                 answer(notification, checked.map(|()| self.keep(cookie, option)));
             }
-            None => answer(notification, set_on_host(subject, &option)),
+            None => {
+                let set = set_on_host(&notification, subject, &option);
+                answer(notification, set);
+            }
         }
     }
 
-    fn set_v6only(&self, cookie: Cookie, subject: &Subject, option: &StackOption) -> Result<(), i32> {
+    fn set_v6only(
+        &self,
+        notification: &Notification,
+        cookie: Cookie,
+        subject: &Subject,
+        option: &StackOption,
+    ) -> Result<(), i32> {
         let value: [u8; 4] = option.value.get(..4).and_then(|v| v.try_into().ok()).ok_or(libc::EINVAL)?;
         // A socket that has a port says EINVAL, as does one of IPv4 its ENOPROTOOPT.
-        let has_port = sys::local_name(subject.fd()).is_ok_and(|name| name.is_some_and(|a| a.port() != 0));
+        let name = guarded(notification, || sys::local_name(subject.fd()))?;
+        let has_port = name.is_some_and(|a| a.port() != 0);
         if self.stack.is_none() || !subject.is_v6() || has_port {
-            return set_on_host(subject, option);
+            return set_on_host(notification, subject, option);
         }
         let mut sockets = self.sockets.lock();
         let entry = sockets.entry(cookie);
@@ -189,8 +200,8 @@ enum Kept {
     Value(Vec<u8>),
 }
 
-fn set_on_host(subject: &Subject, option: &StackOption) -> Result<(), i32> {
-    sys::set_option(subject.fd(), option.level, option.name, &option.value).map_err(|e| errno(&e))
+fn set_on_host(notification: &Notification, subject: &Subject, option: &StackOption) -> Result<(), i32> {
+    guarded(notification, || sys::set_option(subject.fd(), option.level, option.name, &option.value))
 }
 
 pub(super) fn read_option(notification: &Notification) -> Result<StackOption, i32> {

@@ -130,7 +130,10 @@ impl Calls {
             room.resize(place.room().min(LONGEST), 0);
             let peek = call.flags & libc::MSG_PEEK != 0;
             let take = || sys::recv_datagram(call.socket.as_fd(), &mut room, peek);
-            let (taken, run, wanted) = call.end.take(|| notification.guard(take));
+            let Some((taken, run, wanted)) = call.end.take(|| notification.guard(take)) else {
+                notification.fail(libc::EFAULT);
+                return Attempt::Answered;
+            };
             if wanted && let Some(stack) = &self.stack {
                 stack.ask(Command::Left { id: call.end.id });
             }

@@ -230,13 +230,15 @@ impl Machine {
     /// The stack's connection is up: join the guest's socket and start the relay.
     fn up(&mut self, id: Id) {
         let Some(Connection::Opening { request, stack, .. }) = self.connections.remove(&id) else { return };
-        let Connect { cookie, guest, v6, space, destination, shown, waiting, flow, .. } = *request;
+        let Connect { cookie, space, destination, shown, waiting, flow, guest: _guest, .. } = *request;
         // Locked: from the join on the guest has its event, and may ask who its peer is.
         let mut sockets = self.sockets.lock();
         let joined = self.kernel.local_address(stack).and_then(|local| {
             let p = space.join()?;
             self.epoll.add(p.as_fd(), EpollEvent::new(EDGES, id))?;
             sockets.set(cookie, State::Connected { local, peer: shown });
+            // From here on a guest can hold the socket's lock, by a send that waited for this: it is not called.
+            sockets.entry(cookie).told = waiting.iter().any(Pending::is_open);
             Ok((local, p))
         });
         drop(sockets);
@@ -251,11 +253,6 @@ impl Machine {
                 return answer_all(&waiting, Err(libc::ECONNABORTED));
             }
         };
-        if waiting.iter().any(Pending::is_open) {
-            // A blocking connect(2) leaves its socket connected, not connecting: the next one
-            // must say EISCONN.
-            let _ = sys::connect(guest.as_fd(), space.again(v6));
-        }
         flow.close(Ok(()));
         answer_all(&waiting, Ok(()));
         debug!(dst = %destination, "{JOINED}");
