@@ -321,6 +321,36 @@ fn an_in_rule_lets_a_guest_listen_on_the_host() {
     }
 }
 
+/// Root among the guests has no CAP_NET_BIND_SERVICE; the supervisor, which binds for it, has.
+#[test]
+fn an_in_rule_opens_the_low_port_that_it_names() {
+    let world = World::new();
+    if !world.user().is_root() {
+        return;
+    }
+    let program = script(
+        &world,
+        "low.py",
+        "import socket, sys\n\
+         def listens(port):\n\
+         \x20try: socket.create_server(('', port)).close()\n\
+         \x20except OSError as e: return e.errno\n\
+         \x20return 'listens'\n\
+         print([listens(port) for port in (81, 80, 443)])\n",
+    );
+    for net in ["--net=host-bypass", "--net=link,host-bypass"] {
+        let launch = world.netshunt_with([net, "--bypass=in:0.0.0.0/0:80/tcp", "--deny=in:*"]);
+        let run = launch.command(["python3", &program]).run();
+        run.assert_success();
+        assert_eq!(
+            run.stdout().trim(),
+            format!("[{0}, 'listens', {0}]", nix::libc::EACCES),
+            "{}",
+            run.describe()
+        );
+    }
+}
+
 #[test]
 fn listening_needs_a_stack_or_a_rule() {
     let world = World::new();
