@@ -337,6 +337,66 @@ mod datagrams {
         }
     }
 
+    /// The guest's end by itself reaches nobody, and nobody reaches it.
+    #[test]
+    fn an_end_by_itself() {
+        attack("alone", false);
+    }
+
+    /// Who fills a socket as fast as we empty it keeps nobody else waiting.
+    #[test]
+    fn a_socket_that_is_never_empty() {
+        let range = Range::new();
+        range.repelled(&["--net=link"], "datagrams", &["flood"]).assert_success();
+    }
+
+    /// Some thousand sockets and calls that wait cost us little, and nothing once they are gone.
+    #[test]
+    fn a_crowd_of_sockets_leaves_nothing_behind() {
+        let range = Range::new();
+        let mut run = range.guest(&["--net=link"], "datagrams", &["crowd"]).stdin_pipe().start();
+        run.prints("before");
+        let supervisor = run.pid();
+        let before = Costs::of(supervisor);
+        run.write(b"x").unwrap();
+        run.prints("all of them");
+        eventually("its calls wait", || Costs::of(supervisor).descriptors > before.descriptors + 3230);
+        let during = Costs::of(supervisor);
+        assert!(during.peak < before.peak + (64 << 10), "{before:?}, then {during:?}");
+        run.write(b"x").unwrap();
+        run.prints("gone");
+        // The threads that called last stay known, 32 of them.
+        eventually("all is given back", || Costs::of(supervisor).descriptors <= before.descriptors + 40);
+        run.write(b"x").unwrap();
+        run.wait().assert_success();
+    }
+
+    /// What the processes of a netshunt have: the largest of each.
+    #[derive(Debug)]
+    struct Costs {
+        descriptors: usize,
+        /// KiB.
+        peak: u64,
+    }
+
+    impl Costs {
+        fn of(front: i32) -> Self {
+            let children = format!("/proc/{front}/task/{front}/children");
+            let children = std::fs::read_to_string(children).unwrap_or_default();
+            let ours = children.split_whitespace().filter_map(|pid| pid.parse().ok()).chain([front]);
+            let name = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            let netshunt = name(&front);
+            let each = ours.filter(|pid| name(pid) == netshunt).map(|pid| {
+                let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
+                let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+                let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+                (descriptors, peak.trim_end_matches("kB").trim().parse().unwrap_or(0))
+            });
+            let (descriptors, peak) = each.fold((0, 0), |a, b| (a.0.max(b.0), a.1.max(b.1)));
+            Costs { descriptors, peak }
+        }
+    }
+
     #[test]
     fn to_denied_servers_by_every_call() {
         attack("calls", false);

@@ -5,6 +5,7 @@
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
 #include <netinet/udp.h>
+#include <sys/sendfile.h>
 
 static int udp(int family)
 {
@@ -189,10 +190,189 @@ static void exchanged(void)
 	printf("overlaps=%ld\n", overlaps);
 }
 
+/* What is done to a guest's end by itself: other families' names, the names of its pair, other ways to write. */
+static void alone(void)
+{
+	struct sockaddr_in shut = at(DENIED, DENIED_PORT), none = { .sin_family = AF_UNSPEC };
+	struct sockaddr_un own = { .sun_family = AF_UNIX, .sun_path = "\0netshunt-hostile-own" };
+	const socklen_t size = offsetof(struct sockaddr_un, sun_path) + 21;
+	int target = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0), s = udp(AF_INET), file = open("/etc/passwd", O_RDONLY);
+	char path[64], byte;
+	said("a name of its own", bind(target, (void *)&own, size));
+	said("sendto a name", sendto(s, "x", 1, 0, (void *)&own, size));
+	said("connect to a name", connect(s, (void *)&own, size));
+	said("bind to a name", bind(s, (void *)&own, size));
+	struct iovec data = { "x", 1 };
+	struct msghdr named = { .msg_name = &own, .msg_namelen = size, .msg_iov = &data, .msg_iovlen = 1 };
+	said("sendmsg to a name", sendmsg(s, &named, 0));
+	said("dissolve", connect(s, (void *)&none, sizeof none));
+	said("and then", sendto(s, "x", 1, 0, (void *)&own, size));
+	said("write to nobody", write(s, "x", 1));
+	said("sendfile", sendfile(s, file, NULL, 100));
+	int ends[2];
+	if (pipe(ends) || write(ends[1], "x", 1) != 1)
+		return;
+	said("splice", splice(ends[0], NULL, s, NULL, 1, 0));
+	snprintf(path, sizeof path, "/proc/self/fd/%d", s);
+	said("opened anew", open(path, O_RDWR));
+	if (recv(target, &byte, 1, 0) >= 0)
+		printf("OPEN: it sent to an AF_UNIX socket\n");
+	/* Everybody's names are in /proc/net/unix. */
+	FILE *names = fopen("/proc/net/unix", "re");
+	char line[256], *name;
+	while (names && fgets(line, sizeof line, names)) {
+		struct sockaddr_un pair = { .sun_family = AF_UNIX };
+		if (!(name = strchr(line, '@')))
+			continue;
+		name[strcspn(name, "\n")] = 0;
+		snprintf(pair.sun_path + 1, sizeof pair.sun_path - 1, "%s", name + 1);
+		socklen_t length = offsetof(struct sockaddr_un, sun_path) + strlen(name);
+		sendto(target, "x", 1, MSG_DONTWAIT, (void *)&pair, length);
+		if (!connect(target, (void *)&pair, length))
+			send(target, "x", 1, MSG_DONTWAIT);
+		connect(target, (void *)&none, sizeof none);
+		tries++;
+	}
+	if (recv(s, &byte, 1, 0) >= 0)
+		printf("OPEN: somebody else sent to it\n");
+	/* Passed on, after its writing half was shut, and out of turn. */
+	int pair[2];
+	socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+	char room[CMSG_SPACE(sizeof(int))] = { 0 };
+	struct msghdr passed = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room };
+	struct cmsghdr *head = CMSG_FIRSTHDR(&passed);
+	*head = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+	memcpy(CMSG_DATA(head), &s, sizeof s);
+	said("passed on", sendmsg(pair[0], &passed, 0));
+	char got;
+	struct iovec into = { &got, 1 };
+	struct msghdr taken = { .msg_iov = &into, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room };
+	if (recvmsg(pair[1], &taken, 0) == 1 && (head = CMSG_FIRSTHDR(&taken)))
+		memcpy(&s, CMSG_DATA(head), sizeof s);
+	said("sendto then", sendto(s, "x", 1, 0, (void *)&shut, sizeof shut));
+	said("shut", shutdown(s, SHUT_RDWR));
+	said("sendto then", sendto(s, "x", 1, 0, (void *)&shut, sizeof shut));
+	said("connect then", connect(s, (void *)&shut, sizeof shut));
+	said("send then", send(s, "x", 1, 0));
+	/* The others still work. */
+	struct sockaddr_in open = at(ALLOWED, ALLOWED_PORT + 1);
+	said("to the open one", sendto(udp(AF_INET), "x", 1, 0, (void *)&open, sizeof open));
+}
+
+/* One socket is filled as fast as it is emptied, by threads, and asked for something else by a process; how long
+ * do others wait, who only make sockets? */
+static int filled;
+
+static void *fill(void *arg)
+{
+	(void)arg;
+	for (;;)
+		send(filled, "x", 1, 0);
+	return NULL;
+}
+
+static void flood(void)
+{
+	struct sockaddr_in here = at(LOOPBACK, 0);
+	socklen_t size = sizeof here;
+	int sink = udp(AF_INET);
+	bind(sink, (void *)&here, sizeof here);
+	getsockname(sink, (void *)&here, &size);
+	filled = socket(AF_INET, SOCK_DGRAM, 0);
+	connect(filled, (void *)&here, sizeof here);
+	if (!fork()) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			sendto(filled, "x", 1, 0, (void *)&here, sizeof here);
+	}
+	pthread_t thread;
+	for (int i = 0; i < 4; i++)
+		pthread_create(&thread, NULL, fill, NULL);
+	double slowest = 0;
+	for (double end = seconds() + 5; seconds() < end; tries++) {
+		double start = seconds();
+		int s = udp(AF_INET);
+		getsockname(s, (void *)&here, &size);
+		close(s);
+		if (seconds() - start > slowest)
+			slowest = seconds() - start;
+		usleep(1000);
+	}
+	printf("slowest=%.3f\n", slowest);
+	/* Some thousand, even on a machine that has other things to do. */
+	if (tries < 150)
+		printf("OPEN: another got %ld turns\n", tries);
+}
+
+/* Many calls that wait, each with as much to be remembered as a call can have. */
+static void *want_much(void *arg)
+{
+	static char byte;
+	static struct iovec many[1024];
+	static struct mmsghdr messages[1024];
+	for (int i = 0; i < 1024; i++) {
+		many[i] = (struct iovec){ &byte, 1 };
+		messages[i].msg_hdr = (struct msghdr){ .msg_iov = many, .msg_iovlen = 1024 };
+	}
+	recvmmsg(*(int *)arg, messages, 1024, 0, NULL);
+	return NULL;
+}
+
+/* Sockets, held by processes that end; each step is told, and waits for a byte. */
+static void step(const char *what)
+{
+	char byte;
+	puts(what);
+	fflush(stdout);
+	if (read(0, &byte, 1) < 0)
+		exit(1);
+	tries++;
+}
+
+static void crowd(void)
+{
+	enum { PROCESSES = 8, EACH = 400 };
+	int made[2], held[2];
+	char byte;
+	if (pipe(made) || pipe(held))
+		exit(1);
+	close(udp(AF_INET));
+	step("before");
+	for (int i = 0; i < PROCESSES; i++)
+		if (!fork()) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			close(held[1]);
+			for (int n = 0; n < EACH; n++)
+				if (udp(n & 1 ? AF_INET : AF_INET6) < 0)
+					exit(1);
+			if (write(made[1], "x", 1) == 1)
+				exit(read(held[0], &byte, 1));
+		}
+	for (int i = 0; i < PROCESSES; i++)
+		if (read(made[0], &byte, 1) < 0)
+			exit(1);
+	int waited = socket(AF_INET, SOCK_DGRAM, 0);
+	pid_t waiting = fork();
+	if (!waiting) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		pthread_t thread;
+		for (int i = 0; i < 32; i++)
+			pthread_create(&thread, NULL, want_much, &waited);
+		pause();
+	}
+	step("all of them");
+	kill(waiting, SIGKILL);
+	close(waited);
+	close(held[1]);
+	while (wait(NULL) > 0)
+		;
+	step("gone");
+}
+
 int main(int argc, char **argv)
 {
 	static const struct { const char *name; void (*attack)(void); } each[] = {
-		{ "calls", calls }, { "exchanged", exchanged }, { "swapped", swapped }, { 0 },
+		{ "alone", alone }, { "calls", calls }, { "crowd", crowd }, { "exchanged", exchanged }, { "flood", flood }, { "swapped", swapped }, { 0 },
 	};
 	signal(SIGPIPE, SIG_IGN);
 	for (int i = 0; argc > 1 && each[i].name; i++)

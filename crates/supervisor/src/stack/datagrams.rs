@@ -161,7 +161,7 @@ impl Machine {
             if sys::connect_unix(datagram.p.as_fd(), &datagram.name).is_ok() {
                 continue;
             }
-            while datagram.outgoing(&self.kernel, &mut self.datagram_room) {}
+            datagram.flush(&self.kernel, &mut self.datagram_room);
             self.close_datagram(id);
         }
         self.swept = self.datagrams.len();
@@ -171,7 +171,7 @@ impl Machine {
     /// Sends what guests have sent and nobody has looked at yet.
     pub(super) fn flush_datagrams(&mut self) {
         for datagram in self.datagrams.values_mut() {
-            while datagram.outgoing(&self.kernel, &mut self.datagram_room) {}
+            datagram.flush(&self.kernel, &mut self.datagram_room);
         }
     }
 
@@ -212,7 +212,7 @@ impl Machine {
         let result = match ask {
             Ask::Bind(name) => self.bind_datagram(&end, &name),
             Ask::Connect(to) => {
-                while datagram.outgoing(&self.kernel, &mut self.datagram_room) {}
+                datagram.flush(&self.kernel, &mut self.datagram_room);
                 datagram.connect(&self.kernel, &self.epoll, to)
             }
             Ask::Disconnect => datagram.disconnect(&self.kernel),
@@ -239,7 +239,7 @@ impl Machine {
             }
             Ask::Send { messages, flags, many, waits } => {
                 // What was sent before goes before.
-                while datagram.outgoing(&self.kernel, &mut self.datagram_room) {}
+                datagram.flush(&self.kernel, &mut self.datagram_room);
                 let sending = Sending { notification, messages, flags, many, sent: Vec::new() };
                 return datagram.send(&self.kernel, &self.epoll, &self.shared, sending, waits);
             }

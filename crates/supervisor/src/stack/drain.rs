@@ -12,6 +12,8 @@ use super::thread::Machine;
 const STALLED: Duration = Duration::from_secs(3);
 /// How long it may take in all.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How much is done before a look.
+const ROUNDS: u32 = 64;
 /// How often is looked.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -24,7 +26,8 @@ impl Machine {
         let start = Instant::now();
         let mut moved = (start, u64::MAX);
         loop {
-            while self.work() {}
+            // Processes that outlive the command can keep it busy for ever.
+            let _ = (0..ROUNDS).find(|_| !self.work());
             let deadline = self.kernel.run();
             let left = self.unsent();
             if left == 0 {

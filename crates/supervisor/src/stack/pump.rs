@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use netshunt_lkl::{Kernel, Message, MessageRoom, Name, Socket};
 use netshunt_notify::{Notification, TargetAddr};
@@ -29,6 +29,13 @@ const CONTROL: usize = 1024;
 const PEERS: usize = 1024;
 /// What SIOCOUTQ says of an empty queue is less: the socket's own reference.
 const EMPTY: i32 = 256;
+
+/// How many datagrams P's queue holds (unix(7)), and some that are sent at the same moment.
+static QUEUE: LazyLock<usize> = LazyLock::new(|| {
+    let most = std::fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen");
+    // Without /proc, what systemd(1) sets, which is the most that is common.
+    most.ok().and_then(|most| most.trim().parse::<usize>().ok()).unwrap_or(512).saturating_add(16)
+});
 
 /// A datagram on its way to G.
 struct Incoming {
@@ -106,15 +113,24 @@ impl Datagram {
         }
     }
 
+    /// Sends what is in P's queue by now, and no more: a guest can fill it as fast as it is emptied.
+    pub(super) fn flush(&mut self, kernel: &Kernel, scratch: &mut [u8]) {
+        self.outgoing_up_to(*QUEUE, kernel, scratch);
+    }
+
     /// Sends what the guest has put into P's queue; whether there may be more.
     pub(super) fn outgoing(&mut self, kernel: &Kernel, scratch: &mut [u8]) -> bool {
+        self.outgoing_up_to(BATCH, kernel, scratch)
+    }
+
+    fn outgoing_up_to(&mut self, most: usize, kernel: &Kernel, scratch: &mut [u8]) -> bool {
         if let Some(data) = self.stalled.take()
             && !self.send_to_peer(kernel, &data)
         {
             self.stalled = Some(data);
             return false;
         }
-        for _ in 0..BATCH {
+        for _ in 0..most {
             // Also nothing at all is a datagram.
             let Ok(length) = sys::recv(self.p.as_fd(), scratch) else { return false };
             if !self.send_to_peer(kernel, &scratch[..length]) {

@@ -17,7 +17,8 @@ const CONTROL_LENGTH: u64 = 40;
 const FLAGS: u64 = 48;
 const LENGTH: u64 = 56;
 
-/// `UIO_MAXIOV` of linux/uio.h.
+/// `UIO_MAXIOV` of linux/uio.h: buffers of a message. As many are remembered for one recvmmsg(2), which may
+/// return with less than was asked for: natively nobody remembers them, here they cost memory while it waits.
 const MOST: usize = 1024;
 
 /// `struct cmsghdr`, and what it is aligned to.
@@ -67,11 +68,18 @@ impl Place {
     /// Those of a recvmmsg(2), up to the first that is wrong.
     pub(super) fn messages(notification: &Notification) -> Result<Vec<Self>, i32> {
         let count = (notification.arg(2) as u32 as usize).min(MOST);
-        let mut places = Vec::new();
+        let mut places: Vec<Self> = Vec::new();
+        let mut buffers = 0;
         for n in 0..count {
             let at = notification.addr_arg(1).plus((n * ENTRY) as u64).ok_or(libc::EFAULT);
             match at.and_then(|at| Self::read(notification, at, true)) {
-                Ok(place) => places.push(place),
+                Ok(place) => {
+                    buffers += place.buffers.len();
+                    if buffers > MOST && !places.is_empty() {
+                        break;
+                    }
+                    places.push(place);
+                }
                 Err(errno) if places.is_empty() => return Err(errno),
                 Err(_) => break,
             }

@@ -208,6 +208,7 @@ fn read(
     let control = usize::try_from(long(40)).ok().filter(|&n| n <= MOST_CONTROL).ok_or(libc::ENOBUFS)?;
     let control = attached.take(&copy(notification, long(32), control)?)?;
     let (data, cut) = read_data(notification, &buffers, limits, left)?;
+    *left = left.saturating_sub(control.bytes.len() + buffers.len() * 16);
     let length = at.plus(LENGTH).ok_or(libc::EFAULT)?;
     Ok(Message { address, data, control, cut, length })
 }
