@@ -115,9 +115,9 @@ fn a_port_of_the_gateway_that_a_rule_names_is_reached_through_the_stack() {
 #[test]
 fn a_group_opens_by_its_own_name() {
     let world = World::new();
-    let trap = world.host.trap("127.0.0.1:0");
+    let trap = world.host.trap("192.0.2.1:0");
     let options = ["--net=host-bypass", "--bypass=host-local"];
-    reach(&world, &options, trap.address.port(), &["127.0.0.1"]);
+    reach(&world, &options, trap.address.port(), &["127.0.0.1", "192.0.2.1"]);
     assert_eq!(trap.caught(), 1);
 }
 

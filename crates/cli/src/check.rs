@@ -21,7 +21,6 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<Leave> {
     let plan = Plan::of_net(&args.net)?;
     let composition = Composition::parse(&plan.settings.net)?;
     let [link, shunt] = build(composition, &plan.settings.backend())?;
-    let linked = link.is_some();
     let network = link.as_deref().map(network).transpose()?;
     let around =
         netshunt_supervisor::surroundings(network.as_ref(), shunt.is_some(), plan.settings.dns == Dns::Auto)
@@ -29,14 +28,8 @@ pub(crate) fn check(args: &CheckArgs) -> anyhow::Result<Leave> {
     let policy = Policy::new(plan.rules, around)?;
     let decision = policy.judge(&to);
     let denied = matches!(decision.verdict, Verdict::Deny(_));
-    // Whatever the rules allow: without a stack there are no such sockets.
-    let carried = to.proto == Proto::Tcp || linked;
-    let but = match (denied, carried) {
-        (false, false) => "; but without a link only TCP is carried: socket(2) fails with EPROTONOSUPPORT",
-        _ => "",
-    };
-    say::out(&format!("{}: {decision}{but}\n", args.dest))?;
-    Ok(Leave::Status(if denied || !carried { DENIED } else { 0 }))
+    say::out(&format!("{}: {decision}\n", args.dest))?;
+    Ok(Leave::Status(if denied { DENIED } else { 0 }))
 }
 
 /// The addresses of a link. Only the open link knows them all.

@@ -73,8 +73,8 @@ pub(crate) fn examine(args: &DoctorArgs) -> anyhow::Result<Leave> {
     let mut findings = Vec::from_iter(here::proc().err().map(|error| Finding::broken("proc", &error)));
     findings.extend(kernel());
     findings.push(seccomp());
+    findings.push(library(&plan.settings));
     if let Some(link) = composition.link {
-        findings.push(library(&plan.settings));
         findings.extend(links(link, &plan.settings));
     }
     // What is broken for itself would only be told a second time.

@@ -12,7 +12,7 @@ use crate::{Action, Decision, Destination, Direction, Errno, Group, Proto, Reaso
 /// What the supervisor knows about the place it runs in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Surroundings {
-    /// A link, and so a stack, is there.
+    /// A link is there: the stack leads out.
     pub link: bool,
     /// A shunt is there.
     pub shunt: bool,
@@ -20,7 +20,7 @@ pub struct Surroundings {
     /// entry with host bits (`192.0.2.7/24`) the whole network counts: too much is closed, never
     /// too little.
     pub host: Vec<IpNet>,
-    /// The guest's own addresses, 127.0.0.0/8 and ::1 among them; ignored without a link. Of an
+    /// The guest's own addresses, 127.0.0.0/8 and ::1 among them. Of an
     /// entry with host bits (`10.0.2.15/24`) only the address counts: its neighbours are not the
     /// guest's, and one of them is the way to the host.
     pub guest: Vec<IpNet>,
@@ -57,13 +57,12 @@ pub enum PolicyError {
 /// - The guest's own addresses stay in the stack. Only a bypass rule with ports and a destination
 ///   wholly inside them leads out. `host-local` does not mean them.
 /// - What comes in is judged by the local address, once, when the guest is about to listen. The host's
-///   addresses are not protected then, but for its loopback: without a rule the stack listens, or nobody.
+///   addresses are not protected then, but for its loopback: without a rule the stack listens.
 /// - The link's DNS forwarder needs no rule on port 53, and no wide rule turns it elsewhere.
 #[derive(Clone, Debug)]
 pub struct Policy {
     rules: Vec<(Action, Rule)>,
     groups: Groups,
-    /// Empty without a link.
     guest: Vec<IpNet>,
     /// None without a link.
     dns: Option<IpNet>,
@@ -89,7 +88,7 @@ impl Policy {
                 Action::Allow | Action::Bypass | Action::Deny => {}
             }
         }
-        let guest = if around.link { around.guest.iter().copied().map(own).collect() } else { Vec::new() };
+        let guest: Vec<IpNet> = around.guest.iter().copied().map(own).collect();
         Ok(Policy {
             rules,
             groups: Groups::new(&around.host),
@@ -135,7 +134,7 @@ impl Policy {
         match place {
             Place::Dns => stack(Reason::Dns),
             Place::Guest => stack(Reason::GuestOwn),
-            Place::Open if self.link => stack(Reason::Default),
+            Place::Open if self.link || to.direction == Direction::In => stack(Reason::Default),
             Place::Open => deny(Reason::Default),
             Place::Protected(group) => deny(Reason::Protected(group)),
         }

@@ -23,9 +23,14 @@ fn slirp() -> Surroundings {
     }
 }
 
-/// The same host without a stack.
+/// The same host without a link.
 fn shunt() -> Surroundings {
-    Surroundings { shunt: true, host: nets("198.51.100.7/32 fe80::7/128"), ..Surroundings::default() }
+    Surroundings {
+        shunt: true,
+        host: nets("198.51.100.7/32 fe80::7/128"),
+        guest: nets("127.0.0.0/8 ::1/128"),
+        ..Surroundings::default()
+    }
 }
 
 fn nets(text: &str) -> Vec<IpNet> {
@@ -182,7 +187,7 @@ fn the_unspecified_address_is_host_local() {
 }
 
 #[test]
-fn with_a_stack_the_loopback_is_the_guests() {
+fn with_a_link_the_loopback_is_the_guests() {
     let policy = policy("--bypass * --bypass host-local --bypass 0.0.0.0/0:80", slirp());
     for to in ["127.0.0.1:80", "127.9.9.9:1", "[::1]:80", "10.0.2.15:80", "[fec0::15]:80"] {
         let decision = policy.judge(&tcp(to));
@@ -212,14 +217,12 @@ fn an_entry_of_the_guest_with_host_bits_is_one_address() {
 }
 
 #[test]
-fn without_a_stack_the_loopback_is_host_local() {
-    let mut around = shunt();
-    around.guest = slirp().guest; // Ignored: there is no guest network.
-    let policy = policy("--bypass * --bypass 127.0.0.1:5432 --bypass 127.0.0.2", around);
-    assert_eq!(why(&policy, "127.0.0.1:80"), Reason::Protected(Group::HostLocal));
+fn without_a_link_the_loopback_is_the_guests_too() {
+    let policy = policy("--bypass * --bypass 127.0.0.1:5432 --bypass 127.0.0.2", shunt());
+    assert_eq!(why(&policy, "127.0.0.1:80"), Reason::GuestOwn);
     assert_eq!(verdict(&policy, "127.0.0.1:5432"), Verdict::Bypass);
-    assert_eq!(verdict(&policy, "127.0.0.2:80"), Verdict::Bypass);
-    assert_eq!(verdict(&policy, "[::1]:80"), REFUSED);
+    assert_eq!(why(&policy, "127.0.0.2:80"), Reason::GuestOwn, "no port is named");
+    assert_eq!(why(&policy, "[::1]:80"), Reason::GuestOwn);
 }
 
 #[test]
@@ -256,19 +259,18 @@ fn an_in_rule_is_about_the_local_address() {
         policy.judge(&Destination { address, proto: Proto::Tcp, direction: Direction::In }).verdict
     };
     for around in [slirp(), shunt()] {
-        let otherwise = if around.link { Verdict::Stack } else { REFUSED };
         let policy = policy("--bypass in:0.0.0.0/0:8080/tcp", around.clone());
         assert_eq!(at(&policy, "0.0.0.0:8080"), Verdict::Bypass);
         assert_eq!(at(&policy, "198.51.100.7:8080"), Verdict::Bypass, "an address of the host's");
-        assert_eq!(at(&policy, "0.0.0.0:8081"), otherwise);
-        assert_eq!(at(&policy, "0.0.0.0:0"), otherwise, "a port of the kernel's choice");
-        assert_eq!(at(&policy, "[::]:8080"), otherwise, "IPv6 has a rule of its own");
-        // The host's loopback must be named; with a link it is the guest's.
-        assert_eq!(at(&policy, "127.0.0.1:8080"), otherwise);
+        assert_eq!(at(&policy, "0.0.0.0:8081"), Verdict::Stack);
+        assert_eq!(at(&policy, "0.0.0.0:0"), Verdict::Stack, "a port of the kernel's choice");
+        assert_eq!(at(&policy, "[::]:8080"), Verdict::Stack, "IPv6 has a rule of its own");
+        // The host's loopback must be named: without its port it is the guest's.
+        assert_eq!(at(&policy, "127.0.0.1:8080"), Verdict::Stack);
         assert_eq!(at(&policy, "169.254.1.1:8080"), REFUSED);
         let named = self::policy("--bypass in:127.0.0.1:8080/tcp", around);
         assert_eq!(at(&named, "127.0.0.1:8080"), Verdict::Bypass);
-        assert_eq!(at(&named, "127.0.0.2:8080"), otherwise);
+        assert_eq!(at(&named, "127.0.0.2:8080"), Verdict::Stack);
     }
     let closed = policy("--deny in:*", slirp());
     assert_eq!(at(&closed, "0.0.0.0:80"), REFUSED);

@@ -80,7 +80,18 @@ fn encode_v6(address: SocketAddrV6) -> Vec<u8> {
     bytes
 }
 
-/// An IPv4 destination in its own form, however the guest wrote it.
+/// Where a guest that names `address` wants to go: an IPv4 destination in its own form, and in the place of the
+/// unspecified address the loopback, as Linux has it (ip_route_output_key_hash_rcu(), tcp_v6_connect()).
+pub(crate) fn destination(address: SocketAddr) -> SocketAddr {
+    let address = canonical(address);
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
+        _ => address,
+    }
+}
+
+/// An IPv4 address in its own form, however the guest wrote it.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),

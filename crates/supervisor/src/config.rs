@@ -17,7 +17,7 @@ use crate::{FlowSink, Job};
 pub struct Config {
     /// The command and its arguments, looked up in `PATH` as execvp(3) does.
     pub command: Vec<OsString>,
-    /// Carries the stack's frames; without one there is no stack.
+    /// Carries the stack's frames; without one the stack has only its loopback.
     pub link: Option<Box<dyn Backend>>,
     /// Connects on the host what the rules bypass.
     pub shunt: Option<Box<dyn Backend>>,
@@ -44,7 +44,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// `command` without any network: no link, no shunt, no rules.
+    /// `command` with a loopback for a network: no link, no shunt, no rules.
     #[must_use]
     pub fn new(command: Vec<OsString>) -> Self {
         Config {

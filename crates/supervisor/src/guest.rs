@@ -133,7 +133,8 @@ impl Held {
                 }))
             }
             (Err(_), Some(Err(error))) => Err(error),
-            (Err(error), _) => Err(execution(self.command, error)),
+            (Err(source), None) => Err(Error::System { doing: "confine the command", source }),
+            (Err(error), Some(Ok(_))) => Err(execution(self.command, error)),
         }
     }
 

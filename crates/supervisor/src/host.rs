@@ -22,19 +22,19 @@ pub fn surroundings(network: Option<&Network>, shunt: bool, dns: bool) -> io::Re
         link: network.is_some(),
         shunt,
         host,
-        guest: network.map(guest_addresses).unwrap_or_default(),
+        guest: guest_addresses(network),
         dns: network.filter(|_| dns).and_then(|n| n.dns),
     })
 }
 
 /// The stack's own addresses, its loopback included.
-fn guest_addresses(network: &Network) -> Vec<IpNet> {
+fn guest_addresses(network: Option<&Network>) -> Vec<IpNet> {
     let mut own = vec![
         IpNet::V4(ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8)),
         IpNet::from(IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),
     ];
-    own.extend(network.v4.map(|v4| IpNet::from(IpAddr::from(v4.address.addr()))));
-    own.extend(network.v6.map(|v6| IpNet::from(IpAddr::from(v6.address.addr()))));
+    own.extend(network.and_then(|n| n.v4).map(|v4| IpNet::from(IpAddr::from(v4.address.addr()))));
+    own.extend(network.and_then(|n| n.v6).map(|v6| IpNet::from(IpAddr::from(v6.address.addr()))));
     own
 }
 

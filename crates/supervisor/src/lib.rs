@@ -11,7 +11,7 @@
 //! use netshunt_supervisor::{Config, End, run};
 //!
 //! # async fn example() -> Result<(), netshunt_supervisor::Error> {
-//! // No link and no shunt: the guest runs, and every connection is refused.
+//! // No link and no shunt: the guest has its own loopback, and nothing beyond.
 //! let outcome = run(Config::new(vec!["true".into()])).await?;
 //! assert_eq!(outcome.end, End::Exited(0));
 //! # Ok(()) }

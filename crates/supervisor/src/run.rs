@@ -2,7 +2,7 @@
 
 use std::io;
 use std::process::Child;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use netshunt_backend::{Backend, Network};
@@ -78,20 +78,19 @@ struct Prepared {
     sockets: Arc<Sockets>,
     ends: Arc<Ends>,
     resolver: Option<Resolver>,
-    booting: Option<Booting>,
+    booting: Booting,
 }
 
 impl Prepared {
     async fn new(mut config: Config, features: Features) -> Result<Self, Error> {
         let (sockets, ends) = (Arc::new(Sockets::default()), Arc::new(Ends::default()));
+        let library = netshunt_lkl::find(config.library.as_deref())?;
         // The kernel boots while the link opens, which may mean to start a program.
-        let (link, mut booting) = match &config.link {
-            Some(backend) => {
-                let library = netshunt_lkl::find(config.library.as_deref())?;
-                let booting = Stack::start(&library, sockets.clone(), ends.clone(), features)?;
-                (Some(backend.open().await?), Some(booting))
-            }
-            None => (None, None),
+        let mut booting =
+            Stack::start(&library, config.link.is_some(), sockets.clone(), ends.clone(), features)?;
+        let link = match &config.link {
+            Some(backend) => Some(backend.open().await?),
+            None => None,
         };
         let network: Option<Network> = link.as_ref().map(|l| l.network().clone());
         let around = host::surroundings(network.as_ref(), config.shunt.is_some(), config.dns)
@@ -99,10 +98,10 @@ impl Prepared {
         let near = around.guest.iter().copied().chain(network.iter().flat_map(host::near)).collect();
         let policy = Policy::new(std::mem::take(&mut config.rules), around)?;
         let resolver = network.as_ref().filter(|_| config.dns).and_then(Resolver::of);
-        if link.is_some() && !host::can_start_connects() {
+        if !host::can_start_connects() {
             warn!("net.ipv4.tcp_fastopen lacks bit 1: blocking connects through the stack fail");
         }
-        if let (Some(link), Some(booting)) = (link, &mut booting) {
+        if let Some(link) = link {
             debug!(?link, "{LINK_OPEN}");
             booting.connect(link);
         }
@@ -120,7 +119,7 @@ impl Prepared {
         let routes = Routes::new().map_err(Error::system("make a netlink socket"))?;
         held.release(|listener| {
             debug!("{LISTENER_TAKEN}");
-            let stack = booting.map(Booting::finish).transpose()?;
+            let stack = booting.finish()?;
             let calls = Arc::new(Calls {
                 features,
                 policy: RwLock::new(policy),
@@ -169,9 +168,7 @@ impl Service {
         let watch = Watch::start(listener, handler, &calls.features)
             .map_err(Error::system("serve the seccomp listener"))?;
         calls.sends.wake(watch.waker());
-        if let Some(stack) = &calls.stack {
-            stack.wake(watch.waker());
-        }
+        calls.stack.wake(watch.waker());
         calls.runtime.spawn(Waits::watch(calls.waits.clone()));
         Ok(Service { calls, watch, wait })
     }
@@ -181,15 +178,13 @@ impl Service {
         if self.wait {
             self.last_guest().await.map_err(Error::system("wait for the last guest"))?;
         }
-        let others = self.calls.stack.as_ref().map(Stack::others).unwrap_or_default();
+        let others = self.calls.stack.others();
         let left = || descendants::list(&others).map_or(0, |all| all.len());
         let survivors = if self.watch.hung_up() { 0 } else { left() };
         let counters = self.counters();
         info!(?counters, "done");
         self.watch.stop();
-        if let Some(stack) = &self.calls.stack {
-            stack.drain(survivors > 0);
-        }
+        self.calls.stack.drain(survivors > 0);
         Ok(Outcome { end, survivors, counters })
     }
 
@@ -206,15 +201,15 @@ impl Service {
 
     fn counters(&self) -> Counters {
         let notifications = self.calls.counts.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut counters = Counters { notifications, ..Counters::default() };
-        if let Some(stack) = &self.calls.stack {
-            let traffic = stack.traffic();
-            counters.frames_out = traffic.frames_out.load(Ordering::Relaxed);
-            counters.frames_in = traffic.frames_in.load(Ordering::Relaxed);
-            counters.bytes_out = traffic.bytes_out.load(Ordering::Relaxed);
-            counters.bytes_in = traffic.bytes_in.load(Ordering::Relaxed);
+        let traffic = self.calls.stack.traffic();
+        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Counters {
+            notifications,
+            frames_out: of(&traffic.frames_out),
+            frames_in: of(&traffic.frames_in),
+            bytes_out: of(&traffic.bytes_out),
+            bytes_in: of(&traffic.bytes_in),
         }
-        counters
     }
 }
 

@@ -26,7 +26,7 @@ use crate::flows::{Asked, Open};
 use crate::pending::Pending;
 use crate::places;
 use crate::sockets::{Cookie, State};
-use crate::stack::{Arrival, Command, Stack, Stage};
+use crate::stack::{Arrival, Command, Stage};
 use crate::sys;
 use crate::waits::Held;
 
@@ -77,9 +77,7 @@ impl Calls {
             Ok(subject) => subject,
             Err(errno) => return notification.fail(errno),
         };
-        let (Kind::Tcp { v6 }, Some(stack)) = (subject.kind, &self.stack) else {
-            return notification.proceed();
-        };
+        let Kind::Tcp { v6 } = subject.kind else { return notification.proceed() };
         let cookie = subject.cookie;
         if self.sockets.lock().state(cookie) != State::Listening {
             return notification.proceed();
@@ -94,15 +92,15 @@ impl Calls {
         let limit = blocks.then(|| timeout(&subject, libc::SO_RCVTIMEO)).flatten();
         let terms = Terms { flags, limit: limit.map(|after| Instant::now() + after) };
         let listener = Listener { fd: subject.fd, cookie, v6 };
-        match self.try_accept(stack, notification, &listener, flags) {
+        match self.try_accept(notification, &listener, flags) {
             // Others may wait for what was brought back.
             None => self.accept_waiting(cookie),
-            Some(notification) if blocks => self.wait_for_arrival(stack, notification, listener, terms),
+            Some(notification) if blocks => self.wait_for_arrival(notification, listener, terms),
             Some(notification) => notification.fail(libc::EAGAIN),
         }
     }
 
-    fn wait_for_arrival(&self, stack: &Stack, notification: Notification, listener: Listener, terms: Terms) {
+    fn wait_for_arrival(&self, notification: Notification, listener: Listener, terms: Terms) {
         let thread = match notification.thread() {
             Ok(thread) => thread,
             Err(error) => return notification.fail(errno(&error)),
@@ -113,30 +111,29 @@ impl Calls {
         self.waits.add_accept(pending, thread, terms.limit.map(|at| (at, libc::EAGAIN)), held);
         self.accepts.lock().entry(cookie).or_default().push_back(blocked);
         // From here on an arrival is told; one that came before is there already.
-        stack.arrivals().want(cookie, true);
+        self.stack.arrivals().want(cookie, true);
         self.accept_waiting(cookie);
     }
 
     /// Somebody may have come to a listener on which guests wait.
     pub(super) fn accept_waiting(&self, cookie: Cookie) {
-        let Some(stack) = &self.stack else { return };
-        while let Some((pending, listener, terms)) = self.next_waiting(stack, cookie) {
+        while let Some((pending, listener, terms)) = self.next_waiting(cookie) {
             let Some(notification) = pending.take() else { continue };
-            if let Some(notification) = self.try_accept(stack, notification, &listener, terms.flags) {
+            if let Some(notification) = self.try_accept(notification, &listener, terms.flags) {
                 // It was somebody else after all.
-                return self.wait_for_arrival(stack, notification, listener, terms);
+                return self.wait_for_arrival(notification, listener, terms);
             }
         }
     }
 
     /// The first that waits on that listener, if there is something to accept.
-    fn next_waiting(&self, stack: &Stack, cookie: Cookie) -> Option<(Pending, Listener, Terms)> {
+    fn next_waiting(&self, cookie: Cookie) -> Option<(Pending, Listener, Terms)> {
         let mut accepts = self.accepts.lock();
         let queue = accepts.get_mut(&cookie)?;
         queue.retain(|blocked| blocked.pending.is_open());
         let Some(held) = queue.front().and_then(|first| first.held.upgrade()) else {
             accepts.remove(&cookie);
-            stack.arrivals().want(cookie, false);
+            self.stack.arrivals().want(cookie, false);
             return None;
         };
         let first = if held.poll(libc::POLLIN) != 0 { queue.pop_front() } else { None }?;
@@ -147,7 +144,6 @@ impl Calls {
     /// Accepts what the stack has brought; gives the notification back if there is nothing.
     fn try_accept(
         &self,
-        stack: &Stack,
         notification: Notification,
         listener: &Listener,
         flags: i32,
@@ -173,8 +169,8 @@ impl Calls {
                 }
             };
             let from = from.map(canonical);
-            match from.and_then(|from| stack.arrivals().take(from, listener.cookie)) {
-                Some(arrival) => self.hand_over(stack, notification, listener, socket, arrival, flags, since),
+            match from.and_then(|from| self.stack.arrivals().take(from, listener.cookie)) {
+                Some(arrival) => self.hand_over(notification, listener, socket, arrival, flags, since),
                 None => {
                     debug!(?from, "somebody else connected to a guest's listener: dropped");
                     continue;
@@ -184,10 +180,8 @@ impl Calls {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "all that an accepted connection is")]
     fn hand_over(
         &self,
-        stack: &Stack,
         notification: Notification,
         listener: &Listener,
         socket: OwnedFd,
@@ -197,7 +191,7 @@ impl Calls {
     ) {
         let Arrival { local, peer, stage, .. } = arrival;
         let accepted = match stage {
-            Stage::Fresh { id } => match self.enter(stack, &socket, listener.cookie, id, local, peer) {
+            Stage::Fresh { id } => match self.enter(&socket, listener.cookie, id, local, peer) {
                 Ok(()) => {
                     self.log_inbound(&notification, local, peer, since);
                     socket
@@ -214,14 +208,13 @@ impl Calls {
             }
         }
         if notification.inject(accepted.as_fd(), flags & libc::SOCK_CLOEXEC != 0).is_err() {
-            self.bring_back(stack, listener, accepted, local, peer);
+            self.bring_back(listener, accepted, local, peer);
         }
     }
 
     /// Makes an accepted socket a connected one of ours, and lets its bytes flow.
     fn enter(
         &self,
-        stack: &Stack,
         socket: &OwnedFd,
         listener: Cookie,
         id: u64,
@@ -234,21 +227,14 @@ impl Calls {
         sockets.set(cookie, State::Connected { local, peer });
         sockets.entry(cookie).v6only = v6only;
         drop(sockets);
-        stack.ask(Command::Accepted { id, cookie });
+        self.stack.ask(Command::Accepted { id, cookie });
         Ok(())
     }
 
     /// The listener's queue gets another P, by which the accepted socket is found again.
-    fn bring_back(
-        &self,
-        stack: &Stack,
-        listener: &Listener,
-        accepted: OwnedFd,
-        local: SocketAddr,
-        peer: SocketAddr,
-    ) {
+    fn bring_back(&self, listener: &Listener, accepted: OwnedFd, local: SocketAddr, peer: SocketAddr) {
         let brought = places::of(listener.fd.as_fd()).and_then(|place| {
-            stack.arrivals().enter(|| {
+            self.stack.arrivals().enter(|| {
                 let (stand_in, at) = places::visit(place, STAND_IN)?;
                 let stage = Stage::Returned { accepted, _stand_in: stand_in };
                 Ok((at, (), Arrival { listener: listener.cookie, local, peer, stage }))

@@ -16,7 +16,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tracing::{Level, debug, enabled, trace};
 
 use super::{Calls, Kind, Subject, errno, guarded};
-use crate::address::{Address, STORAGE, canonical, for_family};
+use crate::address::{Address, STORAGE, destination, for_family};
 use crate::flows::{Asked, Open};
 use crate::holders::Caller;
 use crate::inline::Inline;
@@ -88,8 +88,8 @@ impl Calls {
             Err(error) => return notification.fail(error as i32),
         };
         let cookie = subject.cookie;
-        let destination = canonical(to);
-        let attempt = Attempt { notification, subject, cookie, v6, nonblocking, destination };
+        let attempt =
+            Attempt { notification, subject, cookie, v6, nonblocking, destination: destination(to) };
         if let Some(attempt) = self.again(attempt) {
             self.judge(attempt, since);
         }
@@ -148,11 +148,10 @@ impl Calls {
     }
 
     fn wait_too(&self, attempt: Attempt) {
-        let Some(stack) = &self.stack else { return attempt.notification.fail(libc::EIO) };
         let Attempt { notification, subject, cookie, .. } = attempt;
         let limit = send_timeout(&subject);
         let pending = self.wait(notification, subject.thread, limit, libc::EALREADY);
-        stack.ask(Command::Wait { cookie, pending });
+        self.stack.ask(Command::Wait { cookie, pending });
     }
 
     /// Watches over a blocking call: signals, and its SO_SNDTIMEO, which ends in `late`.
@@ -302,10 +301,6 @@ impl Calls {
     /// Parks the guest's socket and asks the stack to connect.
     fn park(&self, attempt: Attempt, to: SocketAddr, flow: Open) {
         let Attempt { notification, subject, cookie, v6, nonblocking, destination: shown } = attempt;
-        let Some(stack) = &self.stack else {
-            flow.close(Err(libc::EACCES));
-            return notification.fail(libc::EACCES);
-        };
         let listener = self.lot.lock().unwrap_or_else(PoisonError::into_inner).listener(to);
         let parking = || {
             if v6 {
@@ -352,7 +347,7 @@ impl Calls {
             waiting,
             flow,
         };
-        stack.ask(Command::Connect(Box::new(request)));
+        self.stack.ask(Command::Connect(Box::new(request)));
         if let Some(notification) = owed {
             notification.fail(libc::EINPROGRESS);
         }
@@ -371,8 +366,8 @@ impl Calls {
             }
             known
         };
-        if known && let Some(stack) = &self.stack {
-            stack.ask(Command::Drop { cookie });
+        if known {
+            self.stack.ask(Command::Drop { cookie });
         }
         let dissolved = guarded(&notification, || sys::disconnect(subject.fd()));
         answer(notification, dissolved);

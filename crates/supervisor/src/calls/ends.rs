@@ -13,7 +13,7 @@ use super::connect::{Judged, Slot, read_address};
 use super::names::{write_name, write_sized};
 use super::options::{read_option, read_room, write_value};
 use super::{Calls, Subject, guarded};
-use crate::address::{Address, canonical, encode};
+use crate::address::{Address, destination, encode};
 use crate::ends::End;
 use crate::flows::{Asked, Open};
 use crate::options::{Datagrams, datagram};
@@ -31,7 +31,7 @@ const NETLINK_SOCK_DIAG: i32 = 4;
 impl Calls {
     /// Whether socket(2) with these arguments makes a socket that is mediated here.
     pub(super) fn is_end(&self, domain: i32, kind: i32, protocol: i32) -> bool {
-        let known = match (domain, kind) {
+        match (domain, kind) {
             (libc::AF_INET, libc::SOCK_DGRAM) => {
                 matches!(protocol, 0 | libc::IPPROTO_UDP | libc::IPPROTO_ICMP)
             }
@@ -42,8 +42,7 @@ impl Calls {
                 matches!(protocol, libc::NETLINK_ROUTE | NETLINK_SOCK_DIAG)
             }
             _ => false,
-        };
-        known && self.stack.is_some()
+        }
     }
 
     /// socket(2): a pair, and a socket of the stack's.
@@ -60,13 +59,12 @@ impl Calls {
                 cloexec: kind & libc::SOCK_CLOEXEC != 0,
             }))
         };
-        let Some(stack) = &self.stack else { return notification.fail(libc::EPROTONOSUPPORT) };
         // The guest's end takes an address with each send: from now on sends are looked at.
         if self.sends.announce() {
-            return stack.ask(make(notification));
+            return self.stack.ask(make(notification));
         }
         let Some(slot) = Slot::take(&self.waiting) else { return notification.fail(libc::ENOBUFS) };
-        let (sends, asker) = (self.sends.clone(), stack.asker());
+        let (sends, asker) = (self.sends.clone(), self.stack.asker());
         self.runtime.spawn_blocking(move || {
             let _slot = slot;
             match sends.settle() {
@@ -77,8 +75,7 @@ impl Calls {
     }
 
     pub(super) fn ask_end(&self, notification: Notification, end: Arc<End>, ask: Ask) {
-        let Some(stack) = &self.stack else { return notification.fail(libc::EIO) };
-        stack.ask(Command::Datagram(Box::new(Asking { notification, end, ask })));
+        self.stack.ask(Command::Datagram(Box::new(Asking { notification, end, ask })));
     }
 
     pub(super) fn bind_end(&self, notification: Notification, end: Arc<End>) {
@@ -106,7 +103,7 @@ impl Calls {
             return Ok(To::Name(name.to_vec()));
         }
         let shown = match Address::parse(name).ok_or(libc::EINVAL)? {
-            Address::Inet(to) if to.is_ipv4() || end.domain == libc::AF_INET6 => canonical(to),
+            Address::Inet(to) if to.is_ipv4() || end.domain == libc::AF_INET6 => destination(to),
             _ => return Err(libc::EAFNOSUPPORT),
         };
         let proto = if end.protocol == libc::IPPROTO_UDP { Proto::Udp } else { Proto::Icmp };

@@ -72,10 +72,10 @@ impl Calls {
         if subject.kind == Kind::Foreign {
             return notification.proceed();
         }
-        let (read, stack) = match (asked, &self.stack) {
-            (Asks::Interface, Some(stack)) => (read_request as Read, stack),
-            (Asks::InterfaceList, Some(stack)) => (read_list as Read, stack),
-            (Asks::Sets, _) => return notification.fail(libc::EPERM),
+        let read = match asked {
+            Asks::Interface => read_request as Read,
+            Asks::InterfaceList => read_list as Read,
+            Asks::Sets => return notification.fail(libc::EPERM),
             _ => return self.fail(notification, "interface and route ioctls", libc::ENOTTY),
         };
         let domain = match &subject.end {
@@ -84,7 +84,9 @@ impl Calls {
         };
         let inet = domain.is_ok_and(|domain| domain == libc::AF_INET);
         match read(&notification, notification.addr_arg(2)) {
-            Ok(asked) => stack.ask(Command::Interfaces(Box::new(Interfaces { notification, inet, asked }))),
+            Ok(asked) => {
+                self.stack.ask(Command::Interfaces(Box::new(Interfaces { notification, inet, asked })));
+            }
             Err(errno) => notification.fail(errno),
         }
     }

@@ -29,12 +29,6 @@ impl Calls {
             Some(_) => return notification.fail(libc::EAFNOSUPPORT),
             None => return notification.fail(libc::EINVAL),
         };
-        let Some(stack) = &self.stack else {
-            // Then the host is the only place it can be bound on; listen(2) is judged by itself.
-            let bind = |()| guarded(&notification, || sys::bind_raw(subject.fd(), address));
-            let bound = self.may_bind(local).and_then(bind);
-            return answer(notification, bound);
-        };
         let cookie = match self.unbound(&subject) {
             Ok(cookie) => cookie,
             Err(errno) => return notification.fail(errno),
@@ -52,7 +46,7 @@ impl Calls {
         let Subject { fd: guest, .. } = subject;
         // A server that was killed in accept(2) must not keep its port.
         self.waits.sweep();
-        stack.ask(Command::Bind(Box::new(Bind { notification, cookie, guest, v6, local })));
+        self.stack.ask(Command::Bind(Box::new(Bind { notification, cookie, guest, v6, local })));
     }
 
     /// Whether the guest itself might bind that port of the host, we being the one that does:
@@ -111,7 +105,7 @@ impl Calls {
         };
         let any =
             SocketAddr::new(if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }, 0);
-        // What is bound on the host, which only a rule or the lack of a stack does, listens there or not at all.
+        // What is bound on the host, which only a rule does, listens there or not at all.
         let on_host = host.filter(|_| !held);
         let local = on_host.or(bound).unwrap_or(any);
         let (verdict, rule) = self.inbound(local);
@@ -119,29 +113,29 @@ impl Calls {
         let asked = Asked { pid, comm, proto: "tcp", destination: local, since };
         let backlog = notification.int_arg(1);
         let flow = |verdict| Open::new(asked, verdict, rule, self.flows.clone()).inbound(None);
-        match (verdict, &self.stack) {
-            (Verdict::Bypass, _) if !held => {
+        match verdict {
+            Verdict::Bypass if !held => {
                 let unbound = on_host.is_none().then_some((cookie, v6));
                 let result = guarded(&notification, || self.listen_on_host(&subject, backlog, unbound));
                 flow(verdict).close(result);
                 answer(notification, result);
             }
-            (Verdict::Stack, Some(stack)) if on_host.is_none() => {
+            Verdict::Stack if on_host.is_none() => {
                 let Subject { fd: guest, .. } = subject;
                 if !self.begin_listening(cookie) {
                     return notification.fail(libc::EINVAL);
                 }
                 self.waits.sweep();
                 let request = Box::new(Bind { notification, cookie, guest, v6, local });
-                stack.ask(Command::Listen { request, backlog });
+                self.stack.ask(Command::Listen { request, backlog });
             }
-            (Verdict::Deny(errno), _) => {
+            Verdict::Deny(errno) => {
                 flow(verdict).close(Err(errno.raw()));
                 self.report("listening, for which there is no rule", &notification);
                 notification.fail(errno.raw());
             }
             // Bound where it may not be reached.
-            (Verdict::Bypass | Verdict::Stack, _) => {
+            Verdict::Bypass | Verdict::Stack => {
                 flow(verdict).close(Err(libc::EACCES));
                 notification.fail(libc::EACCES);
             }
@@ -183,9 +177,7 @@ impl Calls {
 
     /// Takes a bound socket from the stack, so that it can be bound on the host.
     pub(super) fn let_go(&self, cookie: Cookie, guest: BorrowedFd<'_>) -> io::Result<()> {
-        if let Some(stack) = &self.stack {
-            stack.ask(Command::Drop { cookie });
-        }
+        self.stack.ask(Command::Drop { cookie });
         places::leave(guest)
     }
 }

@@ -46,7 +46,7 @@ pub(crate) struct Calls {
     pub(crate) ends: Arc<Ends>,
     pub(crate) resolver: Option<Resolver>,
     pub(crate) accepts: Accepts,
-    pub(crate) stack: Option<Stack>,
+    pub(crate) stack: Stack,
     pub(crate) shunt: Option<Arc<dyn Backend>>,
     pub(crate) flows: Option<Arc<dyn FlowSink>>,
     pub(crate) waits: Arc<Waits>,
@@ -224,8 +224,7 @@ impl Handler for Calls {
 
     fn woken(&self) {
         self.sends.woken();
-        let Some(stack) = &self.stack else { return };
-        while let Some(reply) = stack.next_reply() {
+        while let Some(reply) = self.stack.next_reply() {
             match reply {
                 Reply::Errors { notification, receive, got } => receive.reply(notification, got),
                 Reply::Accept { listener } => self.accept_waiting(listener),

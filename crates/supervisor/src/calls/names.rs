@@ -32,13 +32,10 @@ impl Calls {
             (State::Connected { local, .. } | State::Ended { local, .. }, _) => {
                 write_name(notification, &encode(local, subject.is_v6()));
             }
-            (State::Connecting { .. }, _) => match &self.stack {
-                Some(stack) => {
-                    let question = Question { notification, v6: subject.is_v6() };
-                    stack.ask(Command::LocalName { cookie, question });
-                }
-                None => notification.fail(libc::EIO),
-            },
+            (State::Connecting { .. }, _) => {
+                let question = Question { notification, v6: subject.is_v6() };
+                self.stack.ask(Command::LocalName { cookie, question });
+            }
             (State::Idle | State::Failed { .. } | State::Listening, Some(bound)) => {
                 write_name(notification, &encode(bound, subject.is_v6()));
             }

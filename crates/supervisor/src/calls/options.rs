@@ -76,9 +76,8 @@ impl Calls {
             Ok(size) => size,
             Err(errno) => return notification.fail(errno),
         };
-        let Some(stack) = &self.stack else { return notification.fail(libc::EIO) };
         let question = Question { notification, v6: subject.is_v6() };
-        stack.ask(Command::Read { cookie, level, name, size, question });
+        self.stack.ask(Command::Read { cookie, level, name, size, question });
     }
 
     pub(super) fn set_option(&self, notification: Notification) {
@@ -126,14 +125,13 @@ impl Calls {
 
     /// For the stack's socket: now if there is one, otherwise when it is made.
     fn keep(&self, cookie: Cookie, option: StackOption) {
-        let Some(stack) = &self.stack else { return };
         let mut sockets = self.sockets.lock();
         let entry = sockets.entry(cookie);
         if entry.is_on_stack() {
             let set = Command::Set { cookie, option: option.clone(), asked: None };
             // It counts from the next byte on; one that waits for an acknowledgement is not kept long.
             let can_wait = (option.level, option.name) == (libc::IPPROTO_TCP, libc::TCP_NODELAY);
-            if can_wait { stack.leave(set) } else { stack.ask(set) }
+            if can_wait { self.stack.leave(set) } else { self.stack.ask(set) }
         }
         entry.remember(option);
     }
@@ -152,21 +150,15 @@ impl Calls {
             }
             live
         });
-        match &self.stack {
-            Some(stack) if live => stack.ask(Command::Set { cookie, option, asked: Some(notification) }),
-            Some(_) => {
-                // The host checks the value.
-                let checked = match is_deferred(option.level, option.name) {
-                    true => Ok(()),
-                    false => set_on_host(&notification, subject, &option),
-                };
-                answer(notification, checked.map(|()| self.keep(cookie, option)));
-            }
-            None => {
-                let set = set_on_host(&notification, subject, &option);
-                answer(notification, set);
-            }
+        if live {
+            return self.stack.ask(Command::Set { cookie, option, asked: Some(notification) });
         }
+        // The host checks the value.
+        let checked = match is_deferred(option.level, option.name) {
+            true => Ok(()),
+            false => set_on_host(&notification, subject, &option),
+        };
+        answer(notification, checked.map(|()| self.keep(cookie, option)));
     }
 
     fn set_v6only(
@@ -180,7 +172,7 @@ impl Calls {
         // A socket that has a port says EINVAL, as does one of IPv4 its ENOPROTOOPT.
         let name = guarded(notification, || sys::local_name(subject.fd()))?;
         let has_port = name.is_some_and(|a| a.port() != 0);
-        if self.stack.is_none() || !subject.is_v6() || has_port {
+        if !subject.is_v6() || has_port {
             return set_on_host(notification, subject, option);
         }
         let mut sockets = self.sockets.lock();

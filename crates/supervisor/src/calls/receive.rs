@@ -134,8 +134,8 @@ impl Calls {
                 notification.fail(libc::EFAULT);
                 return Attempt::Answered;
             };
-            if wanted && let Some(stack) = &self.stack {
-                stack.ask(Command::Left { id: call.end.id });
+            if wanted {
+                self.stack.ask(Command::Left { id: call.end.id });
             }
             let taken = match taken {
                 Ok(taken) => taken.map_err(|e| errno(&e)),

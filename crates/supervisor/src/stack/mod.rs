@@ -216,9 +216,11 @@ impl fmt::Debug for Stack {
 }
 
 impl Stack {
-    /// Boots the kernel library on a new thread. Inside a tokio runtime.
+    /// Boots the kernel library on a new thread: at once if it will have a link, else when it is needed.
+    /// Inside a tokio runtime.
     pub(crate) fn start(
         library: &Path,
+        has_link: bool,
         sockets: Arc<Sockets>,
         ends: Arc<Ends>,
         features: Features,
@@ -235,7 +237,10 @@ impl Stack {
         });
         let closed = Closed::new().map_err(Error::system("bind a loopback port"))?;
         let (report, booted) = mpsc::sync_channel(1);
-        let (give, link) = mpsc::channel();
+        let (give, link) = match has_link {
+            true => Some(mpsc::channel()).unzip(),
+            false => (None, None),
+        };
         let (library, runtime) = (library.to_owned(), Handle::current());
         let setup =
             thread::Setup { library, link, closed, sockets, ends, shared: shared.clone(), features, runtime };
@@ -243,7 +248,7 @@ impl Stack {
             .name("netshunt-stack".to_owned())
             .spawn(move || thread::run(setup, &report))
             .map_err(Error::system("start the stack thread"))?;
-        Ok(Booting { link: Some(give), stack: Stack { shared, thread: Some(thread) }, booted })
+        Ok(Booting { link: give, stack: Stack { shared, thread: Some(thread) }, booted })
     }
 
     /// Something that can be asked by whoever outlives a call.
@@ -329,7 +334,7 @@ impl Booting {
         let _ = self.link.take().map(|give| give.send(link));
     }
 
-    /// Waits for the kernel (milliseconds).
+    /// Waits for the kernel (milliseconds), unless it is to boot later.
     pub(crate) fn finish(self) -> Result<Stack, Error> {
         match self.booted.recv() {
             Ok(result) => result.map(|()| self.stack),
@@ -405,5 +410,11 @@ impl Shared {
 
     fn ready_fd(&self) -> std::os::fd::BorrowedFd<'_> {
         self.ready.as_fd()
+    }
+
+    /// For who waits for a level, not for an edge.
+    fn clear_ready(&self) {
+        // Nothing to read is as good.
+        let _ = self.ready.read();
     }
 }

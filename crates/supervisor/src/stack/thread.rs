@@ -20,7 +20,7 @@ use super::listeners::Listeners;
 use super::looks::Looks;
 use super::pump::Datagram;
 use super::relay::SCRATCH;
-use super::wire::{Wire, add_nic, configure};
+use super::wire::{Nowhere, Wire, add_nic, configure, open};
 use super::{Command, Shared};
 use crate::Error;
 use crate::ends::Ends;
@@ -32,8 +32,8 @@ use crate::sys;
 /// What the thread starts from.
 pub(super) struct Setup {
     pub(super) library: PathBuf,
-    /// Comes while the kernel boots.
-    pub(super) link: mpsc::Receiver<Box<dyn Link>>,
+    /// Comes while the kernel boots. Without one there is only the loopback, and no kernel until it is needed.
+    pub(super) link: Option<mpsc::Receiver<Box<dyn Link>>>,
     pub(super) closed: Closed,
     pub(super) sockets: Arc<Sockets>,
     pub(super) ends: Arc<Ends>,
@@ -45,15 +45,58 @@ pub(super) struct Setup {
 
 /// Runs the thread; reports once whether the stack is up.
 pub(super) fn run(setup: Setup, report: &mpsc::SyncSender<Result<(), Error>>) {
-    match Machine::boot(setup) {
+    let shared = setup.shared.clone();
+    let first = if setup.link.is_none() {
+        let _ = report.send(Ok(()));
+        match first_commands(&shared) {
+            Ok(first) => first,
+            Err(error) => return error!(%error, "the stack cannot wait for its first command"),
+        }
+    } else {
+        Vec::new()
+    };
+    if first.iter().any(is_stop) {
+        return;
+    }
+    let stopped = match Machine::boot(setup) {
         Ok(mut machine) => {
             // A maker that no longer waits has dropped us: the stop command is on its way.
-            let _ = report.send(Ok(()));
-            if let Err(error) = machine.run() {
-                error!(%error, "the stack stopped: guests' connections are lost");
-            }
+            let _ = report.try_send(Ok(()));
+            first.into_iter().for_each(|command| machine.obey(command));
+            machine.run().map_err(Error::system("turn the stack"))
         }
-        Err(error) => drop(report.send(Err(error))),
+        Err(error) => match report.try_send(Err(error)) {
+            // Nobody waits for it: guests run already.
+            Err(mpsc::TrySendError::Full(Err(error)) | mpsc::TrySendError::Disconnected(Err(error))) => {
+                Err(error)
+            }
+            _ => return,
+        },
+    };
+    if let Err(error) = stopped {
+        error!(%error, "the stack stopped: guests' connections are lost");
+        // What is asked from now on fails.
+        while first_commands(&shared).is_ok_and(|commands| !commands.iter().any(is_stop)) {}
+    }
+}
+
+fn is_stop(command: &Command) -> bool {
+    matches!(command, Command::Stop)
+}
+
+/// Waits until something is to be done.
+fn first_commands(shared: &Shared) -> io::Result<Vec<Command>> {
+    loop {
+        if shared.sleeps() {
+            let mut ready = [PollFd { fd: shared.ready_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+            sys::poll(&mut ready, None)?;
+            shared.clear_ready();
+        }
+        let mut commands = shared.take_commands();
+        commands.retain(|command| !matches!(command, Command::Drain { .. }));
+        if !commands.is_empty() {
+            return Ok(commands);
+        }
     }
 }
 
@@ -69,7 +112,8 @@ const PATIENCE: u32 = 16;
 
 pub(super) struct Machine {
     pub(super) kernel: Kernel,
-    pub(super) nic: Nic,
+    /// The link's, if there is one.
+    pub(super) nic: Option<Nic>,
     pub(super) wire: Rc<Wire>,
     pub(super) dead: bool,
     pub(super) closed: Closed,
@@ -100,14 +144,24 @@ impl Machine {
         let Setup { library, link, closed, sockets, ends, shared, features, runtime } = setup;
         let library = Library::load(&library)?;
         let kernel = Kernel::boot(&library, &Config::default(), Clock::Host)?;
-        let link = link.recv().map_err(|_| Error::System {
-            doing: "open a link",
-            source: io::Error::other("nobody wants a stack any more"),
-        })?;
+        let is_alone = link.is_none();
+        let link = match link {
+            Some(link) => link.recv().map_err(|_| Error::System {
+                doing: "open a link",
+                source: io::Error::other("nobody wants a stack any more"),
+            })?,
+            None => Box::new(Nowhere::new()),
+        };
         let network = link.network().clone();
         let wire = Rc::new(Wire::new(link));
-        let nic = add_nic(&kernel, &network, wire.clone(), shared.clone())?;
-        configure(&kernel, nic, &network).map_err(Error::system("configure the stack"))?;
+        open(&kernel).map_err(Error::system("configure the stack"))?;
+        let nic = match is_alone {
+            true => None,
+            false => Some(add_nic(&kernel, &network, wire.clone(), shared.clone())?),
+        };
+        if let Some(nic) = nic {
+            configure(&kernel, nic, &network).map_err(Error::system("configure the stack"))?;
+        }
         let v4 = network.v4.map(|v4| v4.address.to_string());
         let v6 = network.v6.map(|v6| v6.address.to_string());
         info!(kernel = library.version(), v4, v6, mtu = network.mtu, "{STACK_UP}");
@@ -189,7 +243,8 @@ impl Machine {
 
     /// Hands the frames that have arrived to the stack.
     fn receive(&mut self) -> bool {
-        let (kernel, nic, traffic) = (&self.kernel, self.nic, &self.shared.traffic);
+        let Some(nic) = self.nic else { return false };
+        let (kernel, traffic) = (&self.kernel, &self.shared.traffic);
         let received = self.wire.link.borrow_mut().receive(&mut |frame| {
             traffic.received(frame.len());
             // Out of memory or a full queue loses the frame, as a card would.
@@ -198,7 +253,7 @@ impl Machine {
         self.wire.flush();
         if received {
             // A link that never rests lets nobody wait: a frame that it refused is offered here as well.
-            self.kernel.wake(self.nic);
+            self.kernel.wake(nic);
         }
         received
     }
@@ -223,7 +278,7 @@ impl Machine {
         if sweep == Some(0) {
             self.sweep();
         }
-        if !self.dead {
+        if let Some(nic) = self.nic.filter(|_| !self.dead) {
             let turned = self.wire.link.borrow_mut().turn(Instant::now(), &self.fds[1..]);
             match turned {
                 Ok(Turned::Alive) => {}
@@ -234,7 +289,7 @@ impl Machine {
                 }
             }
             self.wire.flush();
-            self.kernel.wake(self.nic);
+            self.kernel.wake(nic);
         }
         Ok(())
     }

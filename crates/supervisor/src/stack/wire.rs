@@ -6,8 +6,9 @@ use std::io::{self, IoSlice};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
-use netshunt_backend::{Link, Network, Sent};
+use netshunt_backend::{Link, Network, PollFd, Sent, Turned};
 use netshunt_lkl::{Kernel, Nic, NicConfig, Transmit};
 
 use super::Shared;
@@ -49,6 +50,48 @@ impl Wire {
     }
 }
 
+/// In the place of a link, where there is none: the stack has its loopback then, and nothing is sent here.
+#[derive(Debug)]
+pub(super) struct Nowhere(Network);
+
+impl Nowhere {
+    pub(super) fn new() -> Self {
+        Nowhere(Network {
+            mtu: 0,
+            mac: [0; 6],
+            v4: None,
+            v6: None,
+            dns: None,
+            dns_over_tcp: false,
+            name_servers: Vec::new(),
+            host: Vec::new(),
+            trusted: true,
+        })
+    }
+}
+
+impl Link for Nowhere {
+    fn network(&self) -> &Network {
+        &self.0
+    }
+
+    fn send(&mut self, _: &[IoSlice<'_>]) -> Sent {
+        Sent::Taken
+    }
+
+    fn receive(&mut self, _: &mut dyn FnMut(&[u8])) -> bool {
+        false
+    }
+
+    fn interests(&mut self, _: Instant, _: &mut Vec<PollFd>) -> Option<Instant> {
+        None
+    }
+
+    fn turn(&mut self, _: Instant, _: &[PollFd]) -> Result<Turned, netshunt_backend::Error> {
+        Ok(Turned::Alive)
+    }
+}
+
 pub(super) fn add_nic(
     kernel: &Kernel,
     network: &Network,
@@ -81,9 +124,14 @@ const LOSS: [(&str, &str); 2] = [("net/ipv4/tcp_reordering", "1"), ("net/ipv4/tc
 const OPEN: [(&str, &str); 2] =
     [("net/ipv4/ping_group_range", "0 2147483647"), ("net/ipv4/ip_unprivileged_port_start", "0")];
 
+/// Opens to guests what is theirs in a network of their own.
+pub(super) fn open(kernel: &Kernel) -> io::Result<()> {
+    OPEN.iter().try_for_each(|(name, value)| kernel.sysctl(name, value))
+}
+
 /// Gives the stack its addresses and routes, and makes it fit for the link.
 pub(super) fn configure(kernel: &Kernel, nic: Nic, network: &Network) -> io::Result<()> {
-    LOSS.iter().chain(&OPEN).try_for_each(|(name, value)| kernel.sysctl(name, value))?;
+    LOSS.iter().try_for_each(|(name, value)| kernel.sysctl(name, value))?;
     let interface = nic.ifindex;
     kernel.interface_up(interface)?;
     if let Some(v4) = network.v4 {
