@@ -129,10 +129,16 @@ try:
     s.connect(('192.0.2.10', int(sys.argv[1])))
     print('connected', s.getsockname()[1] == int(sys.argv[2]))
 except PermissionError: print('refused')
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+try:
+    s.bind(('0.0.0.0', int(sys.argv[2])))
+    s.sendto(b'x', ('192.0.2.10', int(sys.argv[1])))
+    print('sent')
+except PermissionError: print('refused')
 ";
     let world = World::new();
     world.echo(&[ALLOWED_PORT]);
-    let bypass = format!("--bypass=192.0.2.10:{ALLOWED_PORT}/tcp");
+    let bypass = format!("--bypass=192.0.2.10:{ALLOWED_PORT}");
     let port = ALLOWED_PORT.to_string();
     // Each its own: a connection that has ended keeps its port for a while.
     let mut low = 701..;
@@ -146,10 +152,14 @@ except PermissionError: print('refused')
     };
     let natively = run(world.native());
     let root = world.user().is_root();
-    assert_eq!(natively[2], if root { "connected True" } else { "refused" });
+    assert_eq!(natively[2..], if root { ["connected True", "sent"] } else { ["refused"; 2] });
     // The stack's ports are the guest's own; a connection past it is the host's.
     for net in ["--net=host-bypass", "--net=link,host-bypass"] {
-        assert_eq!(run(world.netshunt_with([net, &bypass])), ["bound", "bound", "refused"], "{net}");
+        assert_eq!(
+            run(world.netshunt_with([net, &bypass])),
+            ["bound", "bound", "refused", "refused"],
+            "{net}"
+        );
     }
     if root {
         let kept = run(world.netshunt_with(["--net=host-bypass", &bypass, "--keep-caps"]));

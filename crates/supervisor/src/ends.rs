@@ -10,11 +10,15 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
+use netshunt_policy::Proto;
+
 use crate::calls::Receive;
 use crate::sockets::Cookie;
 
 /// Destinations of one socket that are remembered as reported.
 const TOLD: usize = 256;
+/// Those that may be answered on the host.
+const HEARD: usize = 4096;
 
 /// One socket.
 #[derive(Debug)]
@@ -51,6 +55,8 @@ pub(crate) struct State {
     /// An error of the network's that is still to be told (`SO_ERROR`).
     pub(crate) error: Option<i32>,
     told: HashSet<SocketAddr>,
+    /// Who has sent to it on the host, where a rule lets it be reached.
+    heard: HashSet<SocketAddr>,
 }
 
 impl End {
@@ -69,6 +75,17 @@ impl End {
 
     pub(crate) fn is_netlink(&self) -> bool {
         self.domain == libc::AF_NETLINK
+    }
+
+    /// Of the internet's.
+    pub(crate) fn proto(&self) -> Proto {
+        if self.protocol == libc::IPPROTO_UDP { Proto::Udp } else { Proto::Icmp }
+    }
+
+    /// Whether it is reached at `local`, once it is bound there.
+    pub(crate) fn serves(&self, local: SocketAddr) -> bool {
+        let domain = if local.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
+        (self.domain, self.protocol) == (domain, libc::IPPROTO_UDP)
     }
 
     /// Takes a datagram out of G's queue, by `receive`, together with its sender. Says, too, whether the
@@ -119,6 +136,18 @@ impl State {
             self.told.clear();
         }
         self.told.insert(destination)
+    }
+
+    /// Somebody has sent to it on the host.
+    pub(crate) fn hear(&mut self, from: SocketAddr) {
+        if self.heard.len() >= HEARD {
+            self.heard.clear();
+        }
+        self.heard.insert(from);
+    }
+
+    pub(crate) fn has_heard(&self, from: SocketAddr) -> bool {
+        self.heard.contains(&from)
     }
 }
 

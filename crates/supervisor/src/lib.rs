@@ -23,6 +23,7 @@
 mod address;
 mod calls;
 mod config;
+mod control;
 mod descendants;
 mod ends;
 mod error;

@@ -46,7 +46,21 @@ pub(crate) enum Datagrams {
 /// Everything concerns the stack's socket only, but for what would lead a packet past the verdict.
 pub(crate) fn datagram(level: i32, name: i32) -> Datagrams {
     match (level, name) {
-        (libc::SOL_SOCKET, libc::SO_RCVBUF | libc::SO_SNDBUF) => Datagrams::Both,
+        // getsockopt(2) asks the guest's own end.
+        (
+            libc::SOL_SOCKET,
+            libc::SO_DONTROUTE
+            | libc::SO_KEEPALIVE
+            | libc::SO_LINGER
+            | libc::SO_NO_CHECK
+            | libc::SO_OOBINLINE
+            | libc::SO_PRIORITY
+            | libc::SO_RCVBUF
+            | libc::SO_RXQ_OVFL
+            | libc::SO_SNDBUF
+            | libc::SO_TIMESTAMP
+            | libc::SO_TIMESTAMPNS,
+        ) => Datagrams::Both,
         (libc::SOL_SOCKET, libc::SO_ATTACH_FILTER..=libc::SO_DETACH_FILTER) => {
             Datagrams::Refused(libc::ENOPROTOOPT)
         }
@@ -68,6 +82,55 @@ pub(crate) fn datagram(level: i32, name: i32) -> Datagrams {
         ) => Datagrams::Refused(libc::EPERM),
         _ => Datagrams::Stack,
     }
+}
+
+/// Whether an option that the stack has taken is set on a datagram socket of the host's, too: it neither chooses a
+/// way, nor a group or an interface, and its value is plain.
+pub(crate) fn datagram_on_host(level: i32, name: i32) -> bool {
+    match level {
+        libc::SOL_SOCKET => matches!(
+            name,
+            libc::SO_BROADCAST
+                | libc::SO_NO_CHECK
+                | libc::SO_PRIORITY
+                | libc::SO_RCVBUF
+                | libc::SO_REUSEADDR
+                | libc::SO_REUSEPORT
+                | libc::SO_RXQ_OVFL
+                | libc::SO_SNDBUF
+                | libc::SO_TIMESTAMP
+                | libc::SO_TIMESTAMPNS
+        ),
+        libc::IPPROTO_IP => matches!(
+            name,
+            libc::IP_MTU_DISCOVER
+                | libc::IP_PKTINFO
+                | libc::IP_RECVERR
+                | libc::IP_RECVTOS
+                | libc::IP_RECVTTL
+                | libc::IP_TOS
+                | libc::IP_TTL
+        ),
+        libc::IPPROTO_IPV6 => matches!(
+            name,
+            libc::IPV6_DONTFRAG
+                | libc::IPV6_MTU_DISCOVER
+                | libc::IPV6_RECVERR
+                | libc::IPV6_RECVHOPLIMIT
+                | libc::IPV6_RECVPKTINFO
+                | libc::IPV6_RECVTCLASS
+                | libc::IPV6_TCLASS
+                | libc::IPV6_UNICAST_HOPS
+                | libc::IPV6_V6ONLY
+        ),
+        libc::IPPROTO_UDP => matches!(name, libc::UDP_GRO | libc::UDP_SEGMENT),
+        _ => false,
+    }
+}
+
+/// What a datagram socket that is connected on the host says there.
+pub(crate) fn datagram_from_host(level: i32, name: i32) -> bool {
+    matches!((level, name), (libc::IPPROTO_IP, libc::IP_MTU) | (libc::IPPROTO_IPV6, libc::IPV6_MTU))
 }
 
 /// The allow-list. What is not in it does not exist for a guest: `ENOPROTOOPT`.

@@ -75,6 +75,7 @@ struct Prepared {
     features: Features,
     policy: Policy,
     near: Vec<ipnet::IpNet>,
+    first_port: u16,
     sockets: Arc<Sockets>,
     ends: Arc<Ends>,
     resolver: Option<Resolver>,
@@ -86,8 +87,10 @@ impl Prepared {
         let (sockets, ends) = (Arc::new(Sockets::default()), Arc::new(Ends::default()));
         let library = netshunt_lkl::find(config.library.as_deref())?;
         // The kernel boots while the link opens, which may mean to start a program.
+        let first_port = if config.keep_caps { 0 } else { host::first_unprivileged_port() };
+        let has_link = config.link.is_some();
         let mut booting =
-            Stack::start(&library, config.link.is_some(), sockets.clone(), ends.clone(), features)?;
+            Stack::start(&library, has_link, first_port, sockets.clone(), ends.clone(), features)?;
         let link = match &config.link {
             Some(backend) => Some(backend.open().await?),
             None => None,
@@ -105,12 +108,12 @@ impl Prepared {
             debug!(?link, "{LINK_OPEN}");
             booting.connect(link);
         }
-        Ok(Prepared { config, features, policy, near, sockets, ends, resolver, booting })
+        Ok(Prepared { config, features, policy, near, first_port, sockets, ends, resolver, booting })
     }
 
     /// Forks the guest while the stack boots, and lets it go when both are ready.
     fn start(self) -> Result<(Child, (Service, Incoming)), Error> {
-        let Prepared { config, features, policy, near, sockets, ends, resolver, booting } = self;
+        let Prepared { config, features, policy, near, first_port, sockets, ends, resolver, booting } = self;
         let Config { command, shunt, unix, keep_fds, keep_caps, wait, flows, .. } = config;
         let options = guest::Options { features: &features, keep_fds: &keep_fds, keep_caps };
         let held = guest::start(&command, &options)?;
@@ -134,7 +137,7 @@ impl Prepared {
                 shunt: shunt.map(Arc::<dyn Backend>::from),
                 flows: flows.map(Arc::from),
                 waits: Arc::default(),
-                first_port: if keep_caps { 0 } else { host::first_unprivileged_port() },
+                first_port,
                 runtime: tokio::runtime::Handle::current(),
                 near,
                 namespace,

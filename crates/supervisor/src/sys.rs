@@ -251,9 +251,26 @@ pub(crate) fn datagram_socket(v6: bool, protocol: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// recvmsg(2) without waiting: the length, the sender and `msg_flags`. With MSG_TRUNC the length is that of the whole
-/// datagram.
-fn receive(fd: BorrowedFd<'_>, into: &mut [u8], flags: i32) -> io::Result<(usize, Option<SocketAddr>, i32)> {
+/// What recvmsg(2) tells.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// With MSG_TRUNC that of the whole datagram.
+    pub(crate) length: usize,
+    /// `None` for one of another family than the internet's.
+    pub(crate) from: Option<SocketAddr>,
+    /// Bytes of control messages.
+    pub(crate) control: usize,
+    /// `msg_flags`.
+    pub(crate) flags: i32,
+}
+
+/// recvmsg(2) without waiting.
+pub(crate) fn receive(
+    fd: BorrowedFd<'_>,
+    into: &mut [u8],
+    control: &mut [u8],
+    flags: i32,
+) -> io::Result<Received> {
     let mut name = [0u8; address::STORAGE];
     let mut buffer = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let mut message = libc::msghdr {
@@ -261,30 +278,25 @@ fn receive(fd: BorrowedFd<'_>, into: &mut [u8], flags: i32) -> io::Result<(usize
         msg_namelen: name.len() as libc::socklen_t,
         msg_iov: &raw mut buffer,
         msg_iovlen: 1,
-        msg_control: std::ptr::null_mut(),
-        msg_controllen: 0,
+        msg_control: control.as_mut_ptr().cast(),
+        msg_controllen: control.len(),
         msg_flags: 0,
     };
     // SAFETY: each pointer is to as many writable bytes as its length says, and they outlive the call.
     let n = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags | libc::MSG_DONTWAIT) };
     let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
-    let length = (message.msg_namelen as usize).min(name.len());
-    let from = match address::Address::parse(&name[..length]) {
+    let named = (message.msg_namelen as usize).min(name.len());
+    let from = match address::Address::parse(&name[..named]) {
         Some(address::Address::Inet(from)) => Some(from),
         _ => None,
     };
-    Ok((n, from, message.msg_flags))
-}
-
-/// recvfrom(2) of an internet socket without waiting; no sender for those of other families.
-pub(crate) fn recv_from(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Option<SocketAddr>)> {
-    receive(fd, into, 0).map(|(n, from, _)| (n, from))
+    Ok(Received { length: n, from, control: message.msg_controllen, flags: message.msg_flags })
 }
 
 /// The next datagram without waiting: the length of all of it, cut to `into`. `peek` leaves it where it is.
 pub(crate) fn recv_datagram(fd: BorrowedFd<'_>, into: &mut [u8], peek: bool) -> io::Result<usize> {
     let flags = if peek { libc::MSG_TRUNC | libc::MSG_PEEK } else { libc::MSG_TRUNC };
-    receive(fd, into, flags).map(|(n, ..)| n)
+    receive(fd, into, &mut [], flags).map(|received| received.length)
 }
 
 /// shutdown(2) of the writing side.

@@ -165,13 +165,7 @@ impl Wait {
             return false;
         }
         self.let_go();
-        if let Some(notification) = self.pending.take() {
-            // sock_intr_errno() of include/net/sock.h: with a time-out it is not restarted.
-            match self.limit {
-                None => notification.restart(),
-                Some(_) => notification.fail(libc::EINTR),
-            }
-        }
+        self.pending.interrupt(self.limit.is_some());
         true
     }
 }

@@ -50,6 +50,8 @@ const INTERNET: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
 const SOL_SOCKET: &[u32] = &[libc::SOL_SOCKET as u32];
 /// What the guest's own end of a mediated socket does not know.
 const STACKS_OPTIONS: &[u32] = &[
+    libc::SO_BINDTODEVICE as u32,
+    libc::SO_BINDTOIFINDEX as u32,
     libc::SO_BROADCAST as u32,
     libc::SO_DOMAIN as u32,
     libc::SO_ERROR as u32,

@@ -13,7 +13,7 @@ use super::connect::{Judged, Slot, read_address};
 use super::names::{write_name, write_sized};
 use super::options::{read_option, read_room, write_value};
 use super::{Calls, Subject, guarded};
-use crate::address::{Address, destination, encode};
+use crate::address::{Address, canonical, destination, encode};
 use crate::ends::End;
 use crate::flows::{Asked, Open};
 use crate::options::{Datagrams, datagram};
@@ -79,10 +79,37 @@ impl Calls {
     }
 
     pub(super) fn bind_end(&self, notification: Notification, end: Arc<End>) {
-        match read_address(&notification, 1, 2) {
-            Ok(name) => self.ask_end(notification, end, Ask::Bind(name)),
+        let ask = read_address(&notification, 1, 2).and_then(|name| match Address::parse(&name) {
+            Some(Address::Inet(local)) if end.serves(local) => {
+                self.judge_place(&notification, &end, canonical(local), name)
+            }
+            _ => Ok(Ask::Bind(name)),
+        });
+        match ask {
+            Ok(ask) => self.ask_end(notification, end, ask),
             Err(errno) => notification.fail(errno),
         }
+    }
+
+    /// Where a socket of UDP is to be bound: nothing says later whether it serves or asks. One that names no
+    /// port serves nobody who does not know it already.
+    fn judge_place(
+        &self,
+        notification: &Notification,
+        end: &End,
+        local: SocketAddr,
+        name: Vec<u8>,
+    ) -> Result<Ask, i32> {
+        let since = Instant::now();
+        let (verdict, rule) = self.inbound(local, Proto::Udp);
+        let (ask, outcome) = match verdict {
+            Verdict::Bypass => (Ok(Ask::BindOnHost(local)), Ok(())),
+            Verdict::Deny(errno) if local.port() != 0 => (Err(errno.raw()), Err(errno.raw())),
+            Verdict::Deny(_) | Verdict::Stack => return Ok(Ask::Bind(name)),
+        };
+        let asked = asked(notification, end, local, since);
+        Open::new(asked, verdict, rule, self.flows.clone()).inbound(None).close(outcome);
+        ask
     }
 
     pub(super) fn connect_end(&self, notification: Notification, end: Arc<End>, name: &[u8]) {
@@ -106,20 +133,19 @@ impl Calls {
             Address::Inet(to) if to.is_ipv4() || end.domain == libc::AF_INET6 => destination(to),
             _ => return Err(libc::EAFNOSUPPORT),
         };
-        let proto = if end.protocol == libc::IPPROTO_UDP { Proto::Udp } else { Proto::Icmp };
-        let (to, (verdict, rule, way)) = self.destined(shown, proto);
+        let (to, (verdict, rule, way)) = self.destined(shown, end.proto());
         let outcome = match (verdict, way) {
             (Verdict::Bypass, _) => Ok(To::Host(to)),
+            // An answer, from where a rule lets the guest be reached.
+            (Verdict::Deny(_) | Verdict::Stack, _) if rule.is_none() && end.state().has_heard(shown) => {
+                return Ok(To::Host(shown));
+            }
             (Verdict::Deny(errno), _) => Err(errno.raw()),
             (Verdict::Stack, Way::Nowhere(errno)) if !self.is_near(to) => Err(errno),
             (Verdict::Stack, _) => Ok(To::Stack { shown, to }),
         };
         if end.state().is_news(shown) {
-            let tid = notification.tid().0;
-            let thread = notification.thread();
-            let pid = thread.as_ref().ok().and_then(|thread| thread.process().ok()).unwrap_or(tid);
-            let comm = thread.map(|thread| thread.comm()).unwrap_or_default();
-            let asked = Asked { pid, comm, proto: proto.name(), destination: shown, since };
+            let asked = asked(notification, end, shown, since);
             let flow = Open::new(asked, verdict, rule, self.flows.clone());
             flow.close(outcome.as_ref().map(drop).map_err(|errno| *errno));
         }
@@ -192,6 +218,14 @@ impl Calls {
             Datagrams::Stack => self.ask_end(notification, end, Ask::SetOption(option)),
         }
     }
+}
+
+/// Who asks, for the flow log.
+fn asked(notification: &Notification, end: &End, destination: SocketAddr, since: Instant) -> Asked {
+    let thread = notification.thread();
+    let pid = thread.as_ref().ok().and_then(|thread| thread.process().ok()).unwrap_or(notification.tid().0);
+    let comm = thread.map(|thread| thread.comm()).unwrap_or_default();
+    Asked { pid, comm, proto: end.proto().name(), destination, since }
 }
 
 /// The link's name server.

@@ -33,7 +33,7 @@ impl Calls {
             Ok(cookie) => cookie,
             Err(errno) => return notification.fail(errno),
         };
-        if self.inbound(local).0 == Verdict::Bypass {
+        if self.inbound(local, Proto::Tcp).0 == Verdict::Bypass {
             let bound = guarded(&notification, || self.bind_on_host(&subject, cookie, local, v6));
             return answer(notification, bound);
         }
@@ -53,7 +53,7 @@ impl Calls {
     /// CAP_NET_BIND_SERVICE was taken from it, not from us. A rule that lets it be reached there does.
     pub(super) fn may_bind(&self, local: SocketAddr) -> Result<(), i32> {
         let free = local.port() == 0 || local.port() >= self.first_port;
-        if free || self.inbound(local).0 == Verdict::Bypass { Ok(()) } else { Err(libc::EACCES) }
+        if free || self.inbound(local, Proto::Tcp).0 == Verdict::Bypass { Ok(()) } else { Err(libc::EACCES) }
     }
 
     /// The socket's cookie, if it can be bound as far as we know.
@@ -85,9 +85,9 @@ impl Calls {
     }
 
     /// The verdict on being reached at that address of one's own.
-    fn inbound(&self, local: SocketAddr) -> (Verdict, Option<String>) {
+    pub(super) fn inbound(&self, local: SocketAddr, proto: Proto) -> (Verdict, Option<String>) {
         let policy = self.policy.read().unwrap_or_else(PoisonError::into_inner);
-        let of = Destination { address: local, proto: Proto::Tcp, direction: Direction::In };
+        let of = Destination { address: local, proto, direction: Direction::In };
         let decision = policy.judge(&of);
         (decision.verdict, decision.rule.map(ToString::to_string))
     }
@@ -108,7 +108,7 @@ impl Calls {
         // What is bound on the host, which only a rule does, listens there or not at all.
         let on_host = host.filter(|_| !held);
         let local = on_host.or(bound).unwrap_or(any);
-        let (verdict, rule) = self.inbound(local);
+        let (verdict, rule) = self.inbound(local, Proto::Tcp);
         let (pid, comm) = (subject.thread.process().unwrap_or(notification.tid().0), subject.thread.comm());
         let asked = Asked { pid, comm, proto: "tcp", destination: local, since };
         let backlog = notification.int_arg(1);
@@ -167,7 +167,7 @@ impl Calls {
         // A guest may have dissolved and bound it anew meanwhile, and listen(2) binds by itself: what
         // counts is where it listens.
         let name = sys::local_name(subject.fd())?.map(canonical);
-        let allowed = name.is_some_and(|name| self.inbound(name).0 == Verdict::Bypass);
+        let allowed = name.is_some_and(|name| self.inbound(name, Proto::Tcp).0 == Verdict::Bypass);
         if !allowed {
             let _ = sys::disconnect(subject.fd());
             return Err(io::Error::from_raw_os_error(libc::EACCES));

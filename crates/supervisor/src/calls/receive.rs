@@ -37,10 +37,15 @@ pub(crate) struct Call {
     /// Where each message is to be written; those of recvmmsg(2) may be many.
     places: Vec<Place>,
     many: bool,
+    /// Messages that it has.
+    received: usize,
     /// Neither `O_NONBLOCK` nor `MSG_DONTWAIT`.
     waits: bool,
-    /// When to say EAGAIN (SO_RCVTIMEO).
+    /// How long it waits for each (SO_RCVTIMEO), and until when for the next.
+    timeout: Option<Duration>,
     limit: Option<Instant>,
+    /// When a recvmmsg(2) ends with what it has.
+    end_at: Option<Instant>,
 }
 
 /// How an attempt ended.
@@ -98,7 +103,7 @@ impl Calls {
         call: Call,
         put: fn(&mut VecDeque<Receive>, Receive),
     ) {
-        let pending = Pending::new(notification);
+        let pending = Pending::partial(notification, call.received);
         self.waits.add(pending.clone(), thread, call.limit.map(|at| (at, libc::EAGAIN)));
         let end = call.end.clone();
         put(&mut end.receives(), Receive { pending, call });
@@ -119,12 +124,11 @@ impl Calls {
         }
     }
 
-    fn attempt(&self, notification: Notification, call: Call) -> Attempt {
+    fn attempt(&self, notification: Notification, mut call: Call) -> Attempt {
         let mut room = Vec::new();
-        let mut received = 0;
         loop {
-            let Some(place) = call.places.get(received) else {
-                notification.succeed(received as i64);
+            let Some(place) = call.places.get(call.received).filter(|_| !call.has_enough()) else {
+                notification.succeed(call.received as i64);
                 return Attempt::Answered;
             };
             room.resize(place.room().min(LONGEST), 0);
@@ -143,8 +147,13 @@ impl Calls {
             };
             let length = match taken {
                 Ok(length) => length,
-                Err(_) if received > 0 => {
-                    notification.succeed(received as i64);
+                Err(errno) if call.received > 0 => {
+                    // Of an error the next call tells.
+                    let waits = errno == libc::EAGAIN && call.waits_for_more();
+                    if waits && call.end.state().error.is_none() {
+                        return Attempt::Nothing(notification, call);
+                    }
+                    notification.succeed(call.received as i64);
                     return Attempt::Answered;
                 }
                 // How the stack's thread tells of an error of the network's.
@@ -181,7 +190,8 @@ impl Calls {
                     return Attempt::Answered;
                 }
             }
-            received += 1;
+            call.received += 1;
+            call.limit = call.timeout.map(|after| Instant::now() + after);
         }
     }
 
@@ -222,15 +232,31 @@ impl Call {
         };
         let status = fcntl(subject.fd(), FcntlArg::F_GETFL).map_err(|e| e as i32)?;
         let socket = subject.fd.try_clone().map_err(|e| errno(&e))?;
+        let many = notification.call() == libc::SYS_recvmmsg;
+        let timeout = super::connect::timeout(subject, libc::SO_RCVTIMEO);
+        let patience = if many { read_patience(notification)? } else { None };
         Ok(Call {
             end,
             socket: Arc::new(socket),
             flags,
             places,
-            many: notification.call() == libc::SYS_recvmmsg,
+            many,
+            received: 0,
             waits: status & OFlag::O_NONBLOCK.bits() == 0 && flags & libc::MSG_DONTWAIT == 0,
-            limit: receive_timeout(subject).map(|after| Instant::now() + after),
+            timeout,
+            limit: timeout.map(|after| Instant::now() + after),
+            end_at: patience.and_then(|after| Instant::now().checked_add(after)),
         })
+    }
+
+    /// Whether a recvmmsg(2) waits on when it has something.
+    fn waits_for_more(&self) -> bool {
+        self.waits && self.flags & libc::MSG_WAITFORONE == 0
+    }
+
+    /// Whether its time is over, which is looked at after each message (do_recvmmsg() of net/socket.c).
+    fn has_enough(&self) -> bool {
+        self.received > 0 && self.end_at.is_some_and(|at| Instant::now() >= at)
     }
 }
 
@@ -255,7 +281,17 @@ fn is_readable(socket: &OwnedFd) -> bool {
     matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
 }
 
-/// SO_RCVTIMEO; `None` means for ever.
-fn receive_timeout(subject: &Subject) -> Option<Duration> {
-    super::connect::timeout(subject, libc::SO_RCVTIMEO)
+/// The `struct timespec` of a recvmmsg(2); `None` means for ever.
+fn read_patience(notification: &Notification) -> Result<Option<Duration>, i32> {
+    let at = notification.addr_arg(4);
+    if at.is_null() {
+        return Ok(None);
+    }
+    let mut words = [[0; 8]; 2];
+    notification.read(at, words.as_flattened_mut()).map_err(|_| libc::EFAULT)?;
+    let [seconds, nanos] = words.map(i64::from_ne_bytes);
+    match (u64::try_from(seconds), u32::try_from(nanos)) {
+        (Ok(seconds), Ok(nanos @ ..1_000_000_000)) => Ok(Some(Duration::new(seconds, nanos))),
+        _ => Err(libc::EINVAL),
+    }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Asking {
 pub(crate) enum Ask {
     /// To a `struct sockaddr_*`.
     Bind(Vec<u8>),
+    /// A rule lets it be reached there.
+    BindOnHost(SocketAddr),
     /// Judged.
     Connect(To),
     /// connect(2) with AF_UNSPEC.
@@ -147,7 +149,7 @@ impl Machine {
         self.kernel.option(stack, libc::SOL_SOCKET, libc::SO_PROTOCOL, &mut known)?;
         let end = Arc::new(End::new(id, domain, i32::from_ne_bytes(known)));
         self.ends.insert(cookie, end.clone());
-        let datagram = Datagram::new(end, cookie, p, name, stack);
+        let datagram = Datagram::new(end, cookie, p, name, stack, self.first_port);
         self.datagrams.insert(id, datagram);
         Ok(guest)
     }
@@ -210,7 +212,9 @@ impl Machine {
         let Asking { notification, end, ask } = asking;
         let Some(datagram) = self.datagrams.get_mut(&end.id) else { return notification.fail(libc::EBADF) };
         let result = match ask {
+            Ask::Bind(_) if datagram.is_on_host() => Err(io::Error::from_raw_os_error(libc::EINVAL)),
             Ask::Bind(name) => self.bind_datagram(&end, &name),
+            Ask::BindOnHost(local) => datagram.bind_on_host(&self.kernel, &self.epoll, local),
             Ask::Connect(to) => {
                 datagram.flush(&self.kernel, &mut self.datagram_room);
                 datagram.connect(&self.kernel, &self.epoll, to)
@@ -230,7 +234,7 @@ impl Machine {
             }
             Ask::Option { level, name, size } => {
                 let mut value = vec![0; size];
-                let result = self.kernel.option(datagram.stack, level, name, &mut value).map(|length| {
+                let result = datagram.option(&self.kernel, level, name, &mut value).map(|length| {
                     value.truncate(length);
                     value
                 });
@@ -243,9 +247,7 @@ impl Machine {
                 let sending = Sending { notification, messages, flags, many, sent: Vec::new() };
                 return datagram.send(&self.kernel, &self.epoll, &self.shared, sending, waits);
             }
-            Ask::SetOption(StackOption { level, name, value }) => {
-                self.kernel.set_option(datagram.stack, level, name, &value)
-            }
+            Ask::SetOption(option) => datagram.set_option(&self.kernel, option),
         };
         answer(notification, result.map_err(|e| errno(&e)));
     }

@@ -9,6 +9,7 @@ mod arrivals;
 mod connections;
 mod datagrams;
 mod drain;
+mod host;
 mod interfaces;
 mod listeners;
 mod looks;
@@ -217,10 +218,11 @@ impl fmt::Debug for Stack {
 
 impl Stack {
     /// Boots the kernel library on a new thread: at once if it will have a link, else when it is needed.
-    /// Inside a tokio runtime.
+    /// `first_port` is the host's first that guests may bind. Inside a tokio runtime.
     pub(crate) fn start(
         library: &Path,
         has_link: bool,
+        first_port: u16,
         sockets: Arc<Sockets>,
         ends: Arc<Ends>,
         features: Features,
@@ -242,8 +244,17 @@ impl Stack {
             false => (None, None),
         };
         let (library, runtime) = (library.to_owned(), Handle::current());
-        let setup =
-            thread::Setup { library, link, closed, sockets, ends, shared: shared.clone(), features, runtime };
+        let setup = thread::Setup {
+            library,
+            link,
+            closed,
+            sockets,
+            ends,
+            shared: shared.clone(),
+            features,
+            first_port,
+            runtime,
+        };
         let thread = std::thread::Builder::new()
             .name("netshunt-stack".to_owned())
             .spawn(move || thread::run(setup, &report))

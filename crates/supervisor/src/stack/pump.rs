@@ -2,9 +2,9 @@
 //! stack (or, where a rule says so, of the host), and what that receives goes into the queue of the
 //! guest's end G. Nothing here touches G: a guest can hold its locks.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, LazyLock};
 
@@ -14,10 +14,12 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use tracing::debug;
 
 use super::datagrams::{ErrorMessage, Outgoing, To};
+use super::host::{Host, is_nothing};
 use super::{Reply, Shared};
 use crate::address::{Address, canonical, encode, for_family};
 use crate::calls::errno;
 use crate::ends::{End, Run};
+use crate::options::{StackOption, datagram_from_host, datagram_on_host};
 use crate::sockets::Cookie;
 use crate::sys;
 
@@ -25,8 +27,6 @@ use crate::sys;
 const BATCH: usize = 64;
 /// Room for a datagram's control messages.
 const CONTROL: usize = 1024;
-/// How many host peers one socket remembers.
-const PEERS: usize = 1024;
 /// What SIOCOUTQ says of an empty queue is less: the socket's own reference.
 const EMPTY: i32 = 256;
 
@@ -52,6 +52,10 @@ pub(super) struct Datagram {
     pub(super) name: Vec<u8>,
     pub(super) stack: Socket,
     host: Option<Host>,
+    /// For the host's socket, when it is made.
+    options: Vec<StackOption>,
+    /// The first port of the host's that it may have.
+    first_port: u16,
     peer: Peer,
     /// The last address that is shown for another.
     alias: Option<(SocketAddr, SocketAddr)>,
@@ -71,13 +75,6 @@ enum Peer {
     Stack,
 }
 
-/// A socket of the host's, for destinations that a rule sends there.
-struct Host {
-    socket: OwnedFd,
-    /// Only these are heard, whatever port they answer from.
-    peers: HashSet<IpAddr>,
-}
-
 pub(super) struct Sending {
     pub(super) notification: Notification,
     pub(super) messages: VecDeque<Outgoing>,
@@ -94,7 +91,14 @@ enum Offered {
 }
 
 impl Datagram {
-    pub(super) fn new(end: Arc<End>, cookie: Cookie, p: OwnedFd, name: Vec<u8>, stack: Socket) -> Self {
+    pub(super) fn new(
+        end: Arc<End>,
+        cookie: Cookie,
+        p: OwnedFd,
+        name: Vec<u8>,
+        stack: Socket,
+        first_port: u16,
+    ) -> Self {
         // Netlink's peer is the kernel, without a word.
         let peer = if end.is_netlink() { Peer::Stack } else { Peer::None };
         Datagram {
@@ -104,6 +108,8 @@ impl Datagram {
             name,
             stack,
             host: None,
+            options: Vec::new(),
+            first_port,
             peer,
             alias: None,
             held: None,
@@ -147,7 +153,7 @@ impl Datagram {
             let sent = match self.peer {
                 Peer::Stack => kernel.send(self.stack, data).map(drop),
                 Peer::Host => match &self.host {
-                    Some(host) => sys::send(host.socket.as_fd(), data).map(drop),
+                    Some(host) => host.send(None, data, &[]),
                     None => return true,
                 },
                 // send(2) would have said EDESTADDRREQ; nobody is there to be told.
@@ -188,9 +194,7 @@ impl Datagram {
         {
             self.signal(errno);
         }
-        if let Some(host) = &self.host
-            && let Ok(errno @ 1..) = sys::int_option(host.socket.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR)
-        {
+        if let Some(errno) = self.host.as_ref().and_then(Host::take_error) {
             self.signal(errno);
         }
     }
@@ -247,8 +251,8 @@ impl Datagram {
         let Outgoing { to, data, control, .. } = message;
         let name;
         let to = match to {
-            To::Host(to) => return self.send_on_host(Some(*to), data),
-            To::Peer if self.peer == Peer::Host => return self.send_on_host(None, data),
+            To::Host(to) => return self.send_on_host(Some(*to), data, control),
+            To::Peer if self.peer == Peer::Host => return self.send_on_host(None, data, control),
             To::Name(name) => name.as_slice(),
             To::Peer => &[],
             To::Stack { shown, to } => {
@@ -261,32 +265,93 @@ impl Datagram {
         kernel.send_message(self.stack, &message, flags).map(drop)
     }
 
-    fn send_on_host(&self, to: Option<SocketAddr>, data: &[u8]) -> io::Result<()> {
+    fn send_on_host(&self, to: Option<SocketAddr>, data: &[u8], control: &[u8]) -> io::Result<()> {
         let Some(host) = &self.host else { return Err(io::Error::from_raw_os_error(libc::ENOTCONN)) };
-        let v6 = self.end.domain == libc::AF_INET6;
-        let name = to.map(|to| encode(to, v6)).unwrap_or_default();
-        sys::send_message(host.socket.as_fd(), &name, data, &[], libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
-            .map(drop)
+        host.send(to, data, control)
+    }
+
+    /// As setsockopt(2): what the stack takes the host's socket has, too, if it means something there.
+    pub(super) fn set_option(&mut self, kernel: &Kernel, option: StackOption) -> io::Result<()> {
+        kernel.set_option(self.stack, option.level, option.name, &option.value)?;
+        if !datagram_on_host(option.level, option.name) {
+            return Ok(());
+        }
+        if let Some(host) = &self.host {
+            host.set(&option);
+        }
+        self.options.retain(|other| (other.level, other.name) != (option.level, option.name));
+        self.options.push(option);
+        Ok(())
+    }
+
+    /// As getsockopt(2).
+    pub(super) fn option(
+        &self,
+        kernel: &Kernel,
+        level: i32,
+        name: i32,
+        value: &mut [u8],
+    ) -> io::Result<usize> {
+        match &self.host {
+            Some(host) if self.peer == Peer::Host && datagram_from_host(level, name) => {
+                host.option(level, name, value)
+            }
+            _ => kernel.option(self.stack, level, name, value),
+        }
+    }
+
+    /// Whether it is bound there by a rule, and not in the stack.
+    pub(super) fn is_on_host(&self) -> bool {
+        self.host.as_ref().is_some_and(Host::hears_everybody)
+    }
+
+    /// Binds the host's socket: a rule lets everybody reach the guest there.
+    pub(super) fn bind_on_host(
+        &mut self,
+        kernel: &Kernel,
+        epoll: &Epoll,
+        local: SocketAddr,
+    ) -> io::Result<()> {
+        // A name has it by sending, too.
+        let has_port = kernel.local_address(self.stack).is_ok_and(|name| name.port() != 0);
+        if has_port || self.host.is_some() {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        let mut host = self.new_host()?;
+        host.bind(local)?;
+        host.hear_everybody();
+        self.end.state().bound = host.local_name();
+        self.watch_host(epoll, host).map(drop)
+    }
+
+    fn new_host(&self) -> io::Result<Host> {
+        Host::new(self.end.domain == libc::AF_INET6, self.end.protocol, &self.options)
+    }
+
+    fn watch_host(&mut self, epoll: &Epoll, host: Host) -> io::Result<&mut Host> {
+        epoll.add(&host, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, self.end.id))?;
+        Ok(self.host.insert(host))
     }
 
     /// The host's socket, made when it is first needed. It has the port that the guest bound.
     fn host(&mut self, epoll: &Epoll) -> io::Result<&mut Host> {
         if self.host.is_none() {
-            let v6 = self.end.domain == libc::AF_INET6;
-            let socket = sys::datagram_socket(v6, self.end.protocol)?;
+            let host = self.new_host()?;
             if let Some(bound) = self.end.state().bound
                 && bound.port() != 0
                 && self.peer == Peer::None
             {
-                let any: SocketAddr = match v6 {
+                // In the stack it may have any. The privilege to have it here is ours, not the guest's.
+                if bound.port() < self.first_port {
+                    return Err(io::Error::from_raw_os_error(libc::EACCES));
+                }
+                let any: SocketAddr = match self.end.domain == libc::AF_INET6 {
                     true => ([0u16; 8], bound.port()).into(),
                     false => ([0u8; 4], bound.port()).into(),
                 };
-                sys::bind(socket.as_fd(), any)?;
+                host.bind(any)?;
             }
-            let flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
-            epoll.add(&socket, EpollEvent::new(flags, self.end.id))?;
-            self.host = Some(Host { socket, peers: HashSet::new() });
+            self.watch_host(epoll, host)?;
         }
         self.host.as_mut().ok_or_else(|| io::Error::from_raw_os_error(libc::ENOBUFS))
     }
@@ -297,7 +362,7 @@ impl Datagram {
             To::Host(to) => {
                 let host = self.host(epoll)?;
                 host.hear(to);
-                sys::connect(host.socket.as_fd(), for_family(to, v6))?;
+                host.connect(to)?;
                 (Some(to), Peer::Host)
             }
             To::Name(name) => {
@@ -312,16 +377,22 @@ impl Datagram {
             }
         };
         self.peer = peer;
-        let bound = kernel.local_address(self.stack).ok();
+        let bound = kernel.local_address(self.stack).ok().filter(|_| !self.is_on_host());
         let mut state = self.end.state();
         state.peer = shown;
-        state.bound = bound;
+        state.bound = bound.or(state.bound);
         Ok(())
     }
 
     pub(super) fn disconnect(&mut self, kernel: &Kernel) -> io::Result<()> {
         if self.peer == Peer::Host {
-            self.host = None;
+            match self.host.take() {
+                Some(host) if host.hears_everybody() => {
+                    host.disconnect()?;
+                    self.host = Some(host);
+                }
+                _ => {}
+            }
         }
         self.peer = Peer::None;
         self.end.state().peer = None;
@@ -329,9 +400,9 @@ impl Datagram {
     }
 
     pub(super) fn local_name(&self, kernel: &Kernel) -> io::Result<Vec<u8>> {
-        if self.peer == Peer::Host
-            && let Some(host) = &self.host
-            && let Some(name) = sys::local_name(host.socket.as_fd())?
+        if let Some(host) = &self.host
+            && (self.peer == Peer::Host || host.hears_everybody())
+            && let Some(name) = host.local_name()
         {
             return Ok(encode(name, self.end.domain == libc::AF_INET6));
         }
@@ -400,18 +471,15 @@ impl Datagram {
         }
         let host = self.host.as_ref()?;
         loop {
-            let (length, from) = match sys::recv_from(host.socket.as_fd(), scratch) {
-                Ok((length, Some(from))) => (length, from),
-                Ok((_, None)) => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-                Err(error) => {
-                    self.signal(errno(&error));
-                    continue;
+            match host.receive(scratch) {
+                Ok((run, from, length)) => {
+                    if host.hears_everybody() {
+                        self.end.state().hear(from);
+                    }
+                    return Some((run, length));
                 }
-            };
-            if host.peers.contains(&canonical(from).ip()) {
-                let from = encode(from, self.end.domain == libc::AF_INET6);
-                return Some((Run { from, control: Vec::new() }, length));
+                Err(error) if is_nothing(&error) => return None,
+                Err(error) => self.signal(errno(&error)),
             }
         }
     }
@@ -453,21 +521,18 @@ impl Datagram {
         let (mut from, mut control, mut data) = ([0; 128], [0; CONTROL], vec![0; room]);
         let pieces = &mut [IoSliceMut::new(&mut data)];
         let mut room = MessageRoom { data: pieces, from: &mut from, control: &mut control };
-        let got = kernel.receive_message(self.stack, &mut room, flags)?;
+        let got = match (kernel.receive_message(self.stack, &mut room, flags), &self.host) {
+            (Err(error), Some(host)) if is_nothing(&error) => {
+                let (run, length, flags) = host.errors(&mut data, flags)?;
+                data.truncate(length);
+                return Ok(ErrorMessage { run, data, flags });
+            }
+            (got, _) => got?,
+        };
         data.truncate(got.data);
         let run =
             Run { from: from[..got.from.min(from.len())].to_vec(), control: control[..got.control].to_vec() };
         Ok(ErrorMessage { run, data, flags: got.flags })
-    }
-}
-
-impl Host {
-    /// From now on datagrams from there are the guest's.
-    fn hear(&mut self, from: SocketAddr) {
-        if self.peers.len() >= PEERS {
-            self.peers.clear();
-        }
-        self.peers.insert(from.ip());
     }
 }
 

@@ -39,6 +39,8 @@ pub(super) struct Setup {
     pub(super) ends: Arc<Ends>,
     pub(super) shared: Arc<Shared>,
     pub(super) features: Features,
+    /// The first port of the host's that guests may bind.
+    pub(super) first_port: u16,
     /// Where guests' sockets are looked for.
     pub(super) runtime: Handle,
 }
@@ -126,6 +128,7 @@ pub(super) struct Machine {
     pub(super) looks: Looks,
     pub(super) ends: Arc<Ends>,
     pub(super) datagrams: HashMap<Id, Datagram>,
+    pub(super) first_port: u16,
     /// For one of theirs; there is none before there is a socket.
     pub(super) datagram_room: Vec<u8>,
     /// How many sockets were left when they were last looked through, and when they will be again.
@@ -141,7 +144,7 @@ pub(super) struct Machine {
 
 impl Machine {
     fn boot(setup: Setup) -> Result<Self, Error> {
-        let Setup { library, link, closed, sockets, ends, shared, features, runtime } = setup;
+        let Setup { library, link, closed, sockets, ends, shared, features, first_port, runtime } = setup;
         let library = Library::load(&library)?;
         let kernel = Kernel::boot(&library, &Config::default(), Clock::Host)?;
         let is_alone = link.is_none();
@@ -185,6 +188,7 @@ impl Machine {
             looks: Looks::new(features, runtime),
             ends,
             datagrams: HashMap::new(),
+            first_port,
             datagram_room: Vec::new(),
             swept: 0,
             sweep_at: None,

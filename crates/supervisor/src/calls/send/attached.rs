@@ -8,15 +8,14 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use netshunt_notify::{GuestThread, TargetFd};
 
 use crate::calls::{Kind, Subject};
-
-/// `struct cmsghdr`, and what it is aligned to.
-const HEADER: usize = 16;
-const ALIGN: usize = 8;
-const _: () = assert!(size_of::<libc::cmsghdr>() == HEADER, "bits/socket.h");
+use crate::control::{self, ControlMessage};
 
 /// `SCM_MAX_FD` of include/net/scm.h.
 pub(super) const MOST_DESCRIPTORS: usize = 253;
 const SCM_CREDENTIALS: i32 = libc::SCM_CREDENTIALS;
+
+/// Of what a datagram socket looks at.
+const DATAGRAM_LEVELS: [i32; 4] = [libc::IPPROTO_IP, libc::IPPROTO_IPV6, libc::IPPROTO_UDP, libc::SOL_SOCKET];
 
 /// Reads the control messages of one socket's sends.
 #[derive(Debug)]
@@ -62,11 +61,8 @@ impl<'a> Attached<'a> {
     /// Reads a message's control messages as __scm_send() does (net/core/scm.c).
     pub(super) fn take(&self, bytes: &[u8]) -> Result<Control, i32> {
         let mut control = Control::default();
-        let mut rest = bytes;
-        while rest.len() >= HEADER {
-            let len = usize::try_from(u64::from_ne_bytes(array(rest, 0))).map_err(|_| libc::EINVAL)?;
-            let (level, kind) = (i32::from_ne_bytes(array(rest, 8)), i32::from_ne_bytes(array(rest, 12)));
-            let value = rest.get(HEADER..len).ok_or(libc::EINVAL)?;
+        for message in control::messages(bytes) {
+            let ControlMessage { level, kind, value } = message?;
             match (level, kind, self.kind) {
                 (libc::SOL_SOCKET, libc::SCM_RIGHTS, Kind::Unix) => self.descriptors(&mut control, value)?,
                 (libc::SOL_SOCKET, SCM_CREDENTIALS, Kind::Unix) => {
@@ -78,14 +74,16 @@ impl<'a> Attached<'a> {
                 (level, _, Kind::Foreign) if level != libc::SOL_SOCKET => {
                     control.push(level, kind, value);
                 }
-                // The stack checks the rest; but the way that a packet takes is not the guest's to say.
+                // The way that a packet takes is not the guest's to say.
                 (level, kind, Kind::End) if redirects(level, kind) => return Err(libc::EPERM),
-                (_, _, Kind::End) => control.push(level, kind, value),
+                // These sockets pass over what is not meant for them, and the stack's end checks the rest.
+                (libc::SOL_SOCKET, libc::SCM_RIGHTS | SCM_CREDENTIALS, Kind::End) => {}
+                (level, _, Kind::End) if DATAGRAM_LEVELS.contains(&level) => control.push(level, kind, value),
+                (_, _, Kind::End) => {}
                 // AF_UNIX passes over what is not meant for it.
                 (level, _, Kind::Unix) if level != libc::SOL_SOCKET => {}
                 _ => return Err(libc::EINVAL),
             }
-            rest = rest.get(len.next_multiple_of(ALIGN)..).unwrap_or_default();
         }
         // A guest that gave up being root must not send as root.
         if self.kind == Kind::Unix && control.process_at.is_none() && nix::unistd::geteuid().is_root() {
@@ -137,11 +135,7 @@ fn redirects(level: i32, kind: i32) -> bool {
 
 impl Control {
     fn push(&mut self, level: i32, kind: i32, value: &[u8]) {
-        self.bytes.extend(((HEADER + value.len()) as u64).to_ne_bytes());
-        self.bytes.extend(level.to_ne_bytes());
-        self.bytes.extend(kind.to_ne_bytes());
-        self.bytes.extend(value);
-        self.bytes.resize(self.bytes.len().next_multiple_of(ALIGN), 0);
+        control::push(&mut self.bytes, level, kind, value);
     }
 }
 
@@ -178,7 +172,7 @@ impl Sender {
     /// Takes a `struct ucred` that says what is so (scm_check_creds()); who may say more natively
     /// may not here.
     fn claim(&self, control: &mut Control, claim: [u8; 12]) -> Result<(), i32> {
-        let word = |at| u32::from_ne_bytes(array(&claim, at));
+        let word = |at: usize| u32::from_ne_bytes(std::array::from_fn(|n| claim[at + n]));
         let (process, user, group) = (word(0), word(4), word(8));
         let own = process == self.own_process
             && self.users[..3].contains(&user)
@@ -196,17 +190,10 @@ impl Sender {
     }
 
     fn push(&self, control: &mut Control, user: u32, group: u32) {
-        control.process_at = Some(control.bytes.len() + HEADER);
+        control.process_at = Some(control::next_value(&control.bytes));
         let words = [self.process, user, group].map(u32::to_ne_bytes);
         control.push(libc::SOL_SOCKET, SCM_CREDENTIALS, words.as_flattened());
     }
-}
-
-/// `N` bytes from `at`, which the caller knows to be there.
-fn array<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    let mut array = [0; N];
-    array.copy_from_slice(&bytes[at..at + N]);
-    array
 }
 
 #[cfg(test)]
