@@ -158,16 +158,21 @@ impl Machine {
     pub(super) fn sweep(&mut self) {
         let ids: Vec<Id> = self.datagrams.keys().copied().collect();
         for id in ids {
-            let Some(datagram) = self.datagrams.get_mut(&id) else { continue };
-            datagram.end.receives().retain(Receive::is_open);
-            if sys::connect_unix(datagram.p.as_fd(), &datagram.name).is_ok() {
-                continue;
+            if let Some(datagram) = self.datagrams.get(&id) {
+                datagram.end.receives().retain(Receive::is_open);
             }
-            datagram.flush(&self.kernel, &mut self.datagram_room);
-            self.close_datagram(id);
+            self.close_if_gone(id);
         }
         self.swept = self.datagrams.len();
         self.sweep_at = (self.swept > 0).then(|| Instant::now() + SWEEP);
+    }
+
+    fn close_if_gone(&mut self, id: Id) {
+        let Some(datagram) = self.datagrams.get_mut(&id) else { return };
+        if sys::connect_unix(datagram.p.as_fd(), &datagram.name).is_err() {
+            datagram.flush(&self.kernel, &mut self.datagram_room);
+            self.close_datagram(id);
+        }
     }
 
     /// Sends what guests have sent and nobody has looked at yet.
@@ -217,7 +222,9 @@ impl Machine {
             Ask::BindOnHost(local) => datagram.bind_on_host(&self.kernel, &self.epoll, local),
             Ask::Connect(to) => {
                 datagram.flush(&self.kernel, &mut self.datagram_room);
-                datagram.connect(&self.kernel, &self.epoll, to)
+                let connected = datagram.connect(&self.kernel, &self.epoll, to);
+                self.take_over_port(&end);
+                connected
             }
             Ask::Disconnect => datagram.disconnect(&self.kernel),
             Ask::Errors { flags, receive } => {
@@ -265,6 +272,26 @@ impl Machine {
             result => result?,
         }
         end.state().bound = self.kernel.local_address(stack).ok();
+        self.take_over_port(end);
         Ok(())
+    }
+
+    /// A socket that may share its port must not share it with one that its guest has closed, which would get some
+    /// of the datagrams. The stack chooses such a port even when it is asked for any.
+    fn take_over_port(&mut self, end: &End) {
+        if !self.datagrams.get(&end.id).is_some_and(|datagram| datagram.shares) {
+            return;
+        }
+        let Some(port) = end.state().bound.map(|bound| bound.port()) else { return };
+        let has_it = |other: &&Datagram| {
+            other.end.id != end.id
+                && other.end.protocol == end.protocol
+                && other.end.state().bound.is_some_and(|bound| bound.port() == port)
+        };
+        let sharing: Vec<Id> =
+            self.datagrams.values().filter(has_it).map(|datagram| datagram.end.id).collect();
+        for id in sharing {
+            self.close_if_gone(id);
+        }
     }
 }

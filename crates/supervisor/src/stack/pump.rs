@@ -65,6 +65,8 @@ pub(super) struct Datagram {
     sends: VecDeque<Sending>,
     /// From P, for the same.
     stalled: Option<Vec<u8>>,
+    /// It may have a port that others have too (SO_REUSEADDR, SO_REUSEPORT).
+    pub(super) shares: bool,
     pub(super) queued: bool,
 }
 
@@ -115,6 +117,7 @@ impl Datagram {
             held: None,
             sends: VecDeque::new(),
             stalled: None,
+            shares: false,
             queued: false,
         }
     }
@@ -272,6 +275,8 @@ impl Datagram {
 
     /// As setsockopt(2): what the stack takes the host's socket has, too, if it means something there.
     pub(super) fn set_option(&mut self, kernel: &Kernel, option: StackOption) -> io::Result<()> {
+        self.shares |= option.level == libc::SOL_SOCKET
+            && matches!(option.name, libc::SO_REUSEADDR | libc::SO_REUSEPORT);
         kernel.set_option(self.stack, option.level, option.name, &option.value)?;
         if !datagram_on_host(option.level, option.name) {
             return Ok(());
