@@ -245,3 +245,35 @@ fn a_port_shared_with_a_socket_that_is_gone() {
     let expected: String = (0..20).map(|number| format!("{number} ")).collect();
     assert_eq!(run.stdout(), expected, "{}", run.describe());
 }
+
+/// UDP_SEGMENT cuts what one call sends, and IP_TOS marks it, also where the host's socket sends it: QUIC does both.
+#[test]
+fn a_bypassed_send_is_cut_and_marked() {
+    let world = World::new();
+    let script = "import socket\n\
+                  s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                  s.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)\n\
+                  s.bind(('192.0.2.10', 7007))\n\
+                  print('ready', flush=True)\n\
+                  for _ in range(6):\n    \
+                      data, control, _, _ = s.recvmsg(5000, 100)\n    \
+                      print(len(data), data[0], control[0][2][0], flush=True)";
+    let mut server = world.native().far().command(["python3", "-c", script]).start();
+    server.prints("ready");
+    let script = "import socket, struct\n\
+                  s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                  data = b'\\1' * 1000 + b'\\2' * 1000 + b'\\3' * 10\n\
+                  cut = (socket.IPPROTO_UDP, 103, struct.pack('H', 1000))\n\
+                  mark = (socket.IPPROTO_IP, socket.IP_TOS, struct.pack('i', 2))\n\
+                  s.sendmsg([data], [cut, mark], 0, ('192.0.2.10', 7007))\n\
+                  s.setsockopt(*cut[:2], 1000)\n\
+                  s.setsockopt(*mark[:2], 1)\n\
+                  s.connect(('192.0.2.10', 7007))\n\
+                  s.send(data)";
+    let options = ["--net=link,host-bypass", "--bypass=192.0.2.10:7007/udp"];
+    let run = world.netshunt_with(options).command(["python3", "-c", script]).run();
+    run.assert_success();
+    let server = server.wait();
+    let expected = "ready\n1000 1 2\n1000 2 2\n10 3 2\n1000 1 1\n1000 2 1\n10 3 1\n";
+    assert_eq!(server.stdout(), expected, "{}\n{}", server.describe(), run.describe());
+}
