@@ -13,7 +13,7 @@ const GROUPS: &str = "--allow=multicast";
 fn largest(link: TestLink, server: IpAddr) -> usize {
     match (link, server) {
         (TestLink::Slirp, IpAddr::V4(_)) => 65_507,
-        (TestLink::Slirp, IpAddr::V6(_)) => 21_000,
+        (TestLink::Slirp, IpAddr::V6(_)) => 16_000,
         (TestLink::Passt | TestLink::PasstVhostUser, _) => 65_000,
     }
 }

@@ -9,10 +9,14 @@ use crate::Error;
 
 /// libslirp's `IF_MTU_MAX`: larger values make `slirp_new` fail.
 pub(crate) const MTU_MAX: u16 = 65521;
-/// Three full segments just fit into libslirp's receive window, which is never above 65,535 bytes. With
+/// Three full segments fit into libslirp's receive window, which is never above 65,535 bytes. With
 /// larger ones it announces the room it has regained so late that a single upload stalls for 200 ms at
 /// a time: measured at 65520, 2.2 Gbit/s, against 6.7 at a third of that.
-const MTU: u16 = 21880;
+///
+/// And 16,384 bytes of data, over IPv4, divide its buffers of 128 KiB. Others make it enlarge each buffer when a
+/// connection opens, to a multiple (`tcp_mss()` of its tcp_subr.c), which may copy it: 130 KB of memory for every
+/// connection that has nothing to say.
+const MTU: u16 = 16384 + 40;
 /// The least MTU that every IPv4 host must be able to receive whole (RFC 791, section 3.2).
 const MTU_MIN: u16 = 576;
 /// The least MTU of an IPv6 link (RFC 8200, section 5).
