@@ -199,10 +199,17 @@ impl World {
     /// A file of `tests/programs`, copied to where the user can read it.
     pub fn program(&self, name: &str) -> String {
         let from = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(name);
-        let to = self.folder().join(name);
+        let to = self.folder().join(from.file_name().expect("a program has a name"));
         fs::copy(&from, &to).unwrap_or_else(|e| panic!("{}: {e}", from.display()));
         fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).expect("a file of ours");
         to.display().to_string()
+    }
+
+    /// A new file of the world's folder with this text; its path.
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let path = self.folder().join(name);
+        fs::write(&path, text).expect("a folder of ours");
+        path.display().to_string()
     }
 
     fn install(&self) {
