@@ -37,6 +37,7 @@ pairs! {
     redis: Pair::redis, [client_on_the_host inside server_on_the_host];
     tokio: |world| Pair::tokio(world, FilePath::new(env!("CARGO_BIN_EXE_tokio_echo"))),
         [client_on_the_host inside server_on_the_host];
+    unbound_dig: Pair::unbound_dig, [inside];
 }
 
 fn client_on_the_host(pair: &Pair, world: &World) {

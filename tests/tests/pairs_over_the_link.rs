@@ -45,4 +45,5 @@ pairs! {
     quic: |world| Pair::quic(world, FilePath::new(env!("CARGO_BIN_EXE_quic_echo")));
     redis: Pair::redis;
     tokio: |world| Pair::tokio(world, FilePath::new(env!("CARGO_BIN_EXE_tokio_echo")));
+    unbound_dig: Pair::unbound_dig;
 }

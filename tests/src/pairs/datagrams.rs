@@ -57,8 +57,14 @@ impl Pair {
             transport,
             server: split(&format!("iperf3 --server --port {PORT}")),
             client: Box::new(move |to: SocketAddr| {
-                let script = "iperf3 --json $2 --client \"$0\" --port \"$1\"; \
-                              iperf3 --json $2 --client \"$0\" --port \"$1\" --reverse";
+                // Between two tests the server is away for a moment.
+                let script = "try() { \
+                                  until iperf3 --json $options --client \"$to\" --port \"$port\" \"$@\" >report && \
+                                      ! grep -q '\"error\"' report; \
+                                  do grep -Eq 'Connection re(fused|set)' report || break; done; \
+                                  cat report; \
+                              }; \
+                              to=$0 port=$1 options=$2; try; try --reverse";
                 let (ip, port) = (to.ip().to_string(), to.port().to_string());
                 ["sh", "-eu", "-c", script, &ip, &port, options].map(str::to_owned).to_vec()
             }),
