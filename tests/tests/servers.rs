@@ -1,5 +1,5 @@
-//! Real servers as guests: reached from outside by published ports, from inside by other guests, and on the host where
-//! an `in:` rule says so.
+//! Servers as guests: reached from outside by published ports, from inside by other guests, and on the host where an
+//! `in:` rule says so. More programs are tried by pairs_over_the_link.rs and pairs_apart_from_the_link.rs.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -98,57 +98,6 @@ fn a_peer_from_outside_is_served_and_known() {
     }
 }
 
-#[test]
-fn python_http_server() {
-    let world = World::new();
-    let file = Blob::write(world.folder().join("file"), LARGE);
-    let folder = world.folder().display().to_string();
-    let _server = serve(&world, &["python3", "-m", "http.server", "--directory", &folder, "8000"]);
-    let url = format!("http://{}/file", published());
-    assert_eq!(client(&world, &["curl", "-sS", "--fail", &url]).stdout_sha256(), file.sha256);
-}
-
-#[test]
-fn python_asyncio() {
-    let world = World::new();
-    let _server = serve(&world, &["python3", &world.program("echo.py"), "0.0.0.0", "::1", "8000"]);
-    let many = script(
-        &world,
-        "many.py",
-        "import asyncio, sys\n\
-         async def one(i):\n    \
-             reader, writer = await asyncio.open_connection(sys.argv[1], int(sys.argv[2]))\n    \
-             sent = bytes([i % 256]) * 100000\n    \
-             writer.write(sent)\n    \
-             writer.write_eof()\n    \
-             assert await reader.read() == sent\n    \
-             writer.close()\n\
-         async def main():\n    \
-             await asyncio.gather(*(one(i) for i in range(200)))\n\
-         asyncio.run(main())\n",
-    );
-    client(&world, &["python3", &many, &HOST4.to_string(), "8080"]);
-}
-
-#[test]
-fn node_http_server() {
-    let world = World::new();
-    let program = script(
-        &world,
-        "server.js",
-        "require('http').createServer((request, response) => {\n\
-         const hash = require('crypto').createHash('sha256');\n\
-         request.on('data', data => hash.update(data));\n\
-         request.on('end', () => response.end(hash.digest('hex')));\n\
-         }).listen(8000);\n",
-    );
-    let _server = serve(&world, &["node", &program]);
-    let file = Blob::write(world.folder().join("file"), LARGE);
-    let (url, path) = (format!("http://{}/", published()), file.path.display().to_string());
-    let run = client(&world, &["curl", "-sS", "--fail", "-T", &path, &url]);
-    assert_eq!(run.stdout().trim(), file.sha256);
-}
-
 /// A master and its workers, which inherit the listener and wait for it by epoll.
 #[test]
 fn nginx() {
@@ -178,43 +127,6 @@ fn nginx() {
     let urls = format!("{url}/who?[1-200]");
     let many = client(&world, &["curl", "-sS", "--fail", "--parallel", "-H", "Connection: close", &urls]);
     assert_eq!(many.stdout().lines().count(), 200);
-}
-
-#[test]
-fn redis_outside_and_inside() {
-    let world = World::new();
-    let words = ["redis-server", "--port", "8000", "--save", "", "--protected-mode", "no"];
-    let _server = serve(&world, &words);
-    let (host, port) = (HOST4.to_string(), PUBLISHED.to_string());
-    let of = ["-h", &host, "-p", &port];
-    client(&world, &[&["redis-cli"], &of[..], &["SET", "key", "value"]].concat());
-    let got = client(&world, &[&["redis-cli"], &of[..], &["GET", "key"]].concat());
-    assert_eq!(got.stdout().trim(), "value");
-    let bench = ["-q", "-n", "5000", "-c", "50", "-t", "set,get"];
-    let run = client(&world, &[&["redis-benchmark"], &of[..], &bench].concat());
-    assert_eq!(run.stdout().matches("requests per second").count(), 2, "{}", run.describe());
-
-    let run = inside(
-        &world,
-        &format!(
-            "{UNTIL_UP}redis-server --port 8000 --save '' --protected-mode no >&2 & up 8000\n\
-             redis-benchmark -h 127.0.0.1 -p 8000 -q -n 5000 -c 50 -t set,get\n\
-             redis-cli -p 8000 shutdown nosave\nwait"
-        ),
-    );
-    assert_eq!(run.stdout().matches("requests per second").count(), 2, "{}", run.describe());
-}
-
-#[test]
-fn iperf3_both_ways() {
-    let world = World::new();
-    let _server = serve(&world, &["iperf3", "-s", "-p", "8000"]);
-    let (host, port) = (HOST4.to_string(), PUBLISHED.to_string());
-    for way in [&[][..], &["-R"]] {
-        let words = [&["iperf3", "-c", &host, "-p", &port, "-n", "64M", "-P", "2"], way].concat();
-        let run = client(&world, &words);
-        assert_eq!(run.stdout().matches("receiver").count(), 3, "{}", run.describe());
-    }
 }
 
 #[test]

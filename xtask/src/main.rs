@@ -14,6 +14,8 @@ mod kernel_source;
 mod libtest;
 mod packages;
 mod passt_sid;
+#[cfg(test)]
+mod programs_page;
 mod shell;
 mod sources;
 mod test;

@@ -88,6 +88,13 @@ const PACKAGES: &[Package] = &[
     package(Test, "dnsmasq-base", Program("dnsmasq"), "a server of the tests"),
     package(Test, "bind9-dnsutils", Program("dig"), "a program under test"),
     package(Test, "iputils-ping", Program("ping"), "a program under test"),
+    package(Test, "openssl", Program("openssl"), "DTLS under test, and certificates"),
+    package(Test, "wrk", Program("wrk"), "a program under test"),
+    package(Test, "unbound", Program("unbound"), "a program under test"),
+    package(Test, "apt-utils", Program("apt-ftparchive"), "makes the archive that apt-get is tested with"),
+    package(Test, "postgresql-15", File("/usr/lib/postgresql/15/bin/pgbench"), "programs under test"),
+    package(Test, "openjdk-17-jdk-headless", Program("javac"), "a program under test"),
+    package(Test, "golang-go", Program("go"), "builds the Go program under test"),
     package(Test, "strace", Program("strace"), "counts the system calls of a program under test"),
 ];
 

@@ -39,7 +39,8 @@ impl Pair {
             "unbound.conf",
             &format!(
                 "server:\n  do-daemonize: no\n  chroot: \"\"\n  username: \"\"\n  pidfile: \"\"\n  use-syslog: no\n  \
-                   interface: 0.0.0.0\n  port: {PORT}\n  access-control: 0.0.0.0/0 allow_snoop\n  num-threads: 2\n  \
+                   interface: 0.0.0.0\n  port: {PORT}\n  access-control: 0.0.0.0/0 allow_snoop\n  \
+                   access-control: 127.0.0.0/8 allow_snoop\n  num-threads: 2\n  \
                    module-config: iterator\n  cache-min-ttl: 60\n  \
                    local-zone: \"test.\" nodefault\n\
                  forward-zone:\n  name: \".\"\n  forward-addr: {FAR4}\n\
