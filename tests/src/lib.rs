@@ -42,7 +42,7 @@ pub use nightly::is_nightly;
 pub use pairs::{Pair, Transport};
 pub use report::{Flow, Stats};
 pub use run::Run;
-pub use servers::{Service, Sshd, Trap, Web, listens};
+pub use servers::{Service, Sshd, Trap, Web, hears_datagrams, listens};
 pub use user::TestUser;
 pub use wait::{DEADLINE, eventually, until};
 pub use world::{FAR4, FAR6, HOST4, HOST6, Path, World};

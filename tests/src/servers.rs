@@ -205,12 +205,21 @@ impl World {
 
 /// Whether there is a TCP listener in the calling thread's network (proc_net(5); 0A is `TCP_LISTEN`).
 pub fn listens(port: u16) -> bool {
-    let wanted = format!(":{port:04X}");
-    ["tcp", "tcp6"].into_iter().any(|family| {
-        let table = fs::read_to_string(format!("/proc/thread-self/net/{family}")).unwrap_or_default();
-        table.lines().any(|line| {
+    has_socket("tcp", "0A", port)
+}
+
+/// Whether there is a socket of UDP that is bound to the port and not connected (07 is `TCP_CLOSE`).
+pub fn hears_datagrams(port: u16) -> bool {
+    has_socket("udp", "07", port)
+}
+
+fn has_socket(protocol: &str, wanted: &str, port: u16) -> bool {
+    let at = format!(":{port:04X}");
+    ["", "6"].into_iter().any(|family| {
+        let table = format!("/proc/thread-self/net/{protocol}{family}");
+        fs::read_to_string(table).unwrap_or_default().lines().any(|line| {
             let words: Vec<&str> = line.split_whitespace().take(4).collect();
-            matches!(words[..], [_, local, _, "0A"] if local.ends_with(&wanted))
+            matches!(words[..], [_, local, _, state] if local.ends_with(&at) && state == wanted)
         })
     })
 }

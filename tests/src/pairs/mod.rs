@@ -14,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 
 use crate::run::Run;
-use crate::{FAR4, HOST4, Launch, Path, Running, World, eventually, listens};
+use crate::{FAR4, HOST4, Launch, Path, Running, World, eventually, hears_datagrams, listens};
 
 /// Where every server listens, at all addresses of IPv4.
 const PORT: u16 = 8000;
@@ -103,7 +103,8 @@ impl Pair {
         let words = self.words(world, "watched");
         let launch = world.netshunt_with(options.chain(rules)).command(words).stdin_pipe();
         let server = launch.start();
-        eventually("the guest listens on the host", || world.host.inside(|| listens(PORT)));
+        let is_there = if self.transport == Transport::Udp { hears_datagrams } else { listens };
+        eventually("the guest listens on the host", || world.host.inside(|| is_there(PORT)));
         self.far_client(world, PORT);
         let run = stop(server);
         run.assert_success();
