@@ -146,11 +146,10 @@ pub(crate) fn side(level: i32, name: i32) -> Side {
 
 fn socket(name: i32) -> Side {
     match name {
-        libc::SO_KEEPALIVE | libc::SO_LINGER | libc::SO_OOBINLINE | libc::SO_RCVBUF | libc::SO_SNDBUF => {
-            Side::Both
-        }
+        libc::SO_KEEPALIVE | libc::SO_LINGER | libc::SO_RCVBUF | libc::SO_SNDBUF => Side::Both,
         libc::SO_BUSY_POLL
         | libc::SO_INCOMING_CPU
+        | libc::SO_OOBINLINE
         | libc::SO_PASSCRED
         | libc::SO_PREFER_BUSY_POLL
         | libc::SO_RCVLOWAT
@@ -256,7 +255,7 @@ pub(crate) fn is_plain(level: i32, name: i32) -> bool {
         // Below 64 are ip(7)'s and ipv6(7)'s own, all plain; from 64 on netfilter's.
         libc::IPPROTO_IP => (0..64).contains(&name),
         libc::IPPROTO_IPV6 => (0..64).contains(&name) || matches!(name, 66 | 67 | 70 | 72..=80),
-        libc::IPPROTO_UDP => matches!(name, 1 | 100..=104),
+        libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE => matches!(name, 1 | 10 | 11 | 100..=104),
         libc::IPPROTO_RAW | libc::IPPROTO_ICMPV6 => name == IPPROTO_RAW_FILTER,
         libc::SOL_NETLINK => (1..=12).contains(&name),
         libc::SOL_PACKET => (1..=PACKET_LAST).contains(&name) && name != PACKET_FANOUT_DATA,

@@ -146,7 +146,12 @@ pub(crate) fn recv(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
 
 /// send(2) without waiting or SIGPIPE.
 pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    send_with(fd, bytes, 0)
+}
+
+/// The same with more flags.
+pub(crate) fn send_with(fd: BorrowedFd<'_>, bytes: &[u8], flags: i32) -> io::Result<usize> {
+    let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: `bytes` has that many readable bytes.
     let n = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
     usize::try_from(n).map_err(|_| io::Error::last_os_error())
@@ -239,6 +244,17 @@ pub(crate) fn unread_by_us(fd: BorrowedFd<'_>) -> io::Result<i32> {
     // SAFETY: SIOCINQ writes one int.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut value) })?;
     Ok(value)
+}
+
+/// `SIOCATMARK` of include/uapi/asm-generic/sockios.h.
+pub(crate) const SIOCATMARK: u32 = 0x8905;
+
+/// Whether an urgent byte is next (sockatmark(3)).
+pub(crate) fn at_mark(fd: BorrowedFd<'_>) -> bool {
+    let mut value: libc::c_int = 0;
+    // SAFETY: SIOCATMARK writes one int.
+    let done = unsafe { libc::ioctl(fd.as_raw_fd(), SIOCATMARK.into(), &raw mut value) };
+    done == 0 && value != 0
 }
 
 /// A non-blocking, close-on-exec datagram socket: UDP's, or one for echo requests (icmp(7)).

@@ -256,7 +256,7 @@ impl Machine {
         flow.close(Ok(()));
         answer_all(&waiting, Ok(()));
         debug!(dst = %destination, "{JOINED}");
-        let relay = Relay::new(p, stack);
+        let relay = Relay::new(p, stack, &self.kernel);
         let names = (local, shown);
         self.connections.insert(id, Connection::Open { cookie, relay, stack, names, queued: false });
         self.enqueue(id);

@@ -370,7 +370,7 @@ impl Machine {
         };
         // What happened before is told again: nobody has noted it.
         let told = self.epoll.modify(&visitor, &mut EpollEvent::new(EDGES, id));
-        let (mut relay, names) = (Relay::new(visitor, stack), (local, peer));
+        let (mut relay, names) = (Relay::new(visitor, stack, &self.kernel), (local, peer));
         if told.is_err() {
             relay.noted(EDGES);
         }

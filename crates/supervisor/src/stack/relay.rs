@@ -1,4 +1,8 @@
-//! The pump between a guest's socket and the stack's: bytes, half-close, reset and back-pressure.
+//! The pump between a guest's socket and the stack's: bytes, urgent ones too, half-close, reset and
+//! back-pressure.
+//!
+//! An urgent byte (RFC 6093) is read in its place: the sockets that we read have SO_OOBINLINE, a read of theirs
+//! stops before it, and then SIOCATMARK says so. It is sent on as it came, by itself.
 
 use std::io;
 use std::net::Shutdown;
@@ -33,6 +37,8 @@ struct Inlet {
     /// A read that does not fill the buffer has not found all there is: it stops before the end of the
     /// stream and before an urgent byte, whose events may have come earlier.
     stops: bool,
+    /// There is an urgent byte ahead.
+    urgent: bool,
 }
 
 /// One direction.
@@ -40,6 +46,8 @@ struct Inlet {
 struct Half {
     /// Bytes read and not yet written; empty unless the writing side is full.
     pending: Vec<u8>,
+    /// It is one byte, and urgent.
+    pressing: bool,
     written: usize,
     /// The reading side has ended.
     ended: bool,
@@ -68,8 +76,15 @@ enum Broken {
 /// Bytes moved, or why not: `None` means that nothing can be moved now.
 type Moved = Result<usize, Option<Broken>>;
 
+/// Bytes read, and whether it is one that is urgent.
+type Read = Result<(usize, bool), Option<Broken>>;
+
 impl Relay {
-    pub(crate) fn new(guest: OwnedFd, stack: Socket) -> Self {
+    pub(crate) fn new(guest: OwnedFd, stack: Socket, kernel: &Kernel) -> Self {
+        let (level, name, on) = (libc::SOL_SOCKET, libc::SO_OOBINLINE, 1i32.to_ne_bytes());
+        let set = sys::set_option(guest.as_fd(), level, name, &on);
+        let set = set.and_then(|()| kernel.set_option(stack, level, name, &on));
+        debug_assert!(set.is_ok(), "SO_OOBINLINE is always to be had");
         Relay { guest, inlet: Inlet::default(), stack, up: Half::default(), down: Half::default() }
     }
 
@@ -84,14 +99,25 @@ impl Relay {
         let up = self.up.pump(
             scratch,
             |buffer| inlet.read(guest, buffer),
-            |bytes| kernel.send(stack, bytes).map_err(|e| blocked(&e, Broken::Stack)),
+            |bytes, urgent| {
+                kernel.send_with(stack, bytes, out_of_band(urgent)).map_err(|e| blocked(&e, Broken::Stack))
+            },
             || drop(kernel.shutdown(stack, Shutdown::Write)),
         );
         let down = up.and_then(|up| {
+            let pri = libc::EPOLLPRI as u32;
+            let marked = kernel.readiness(stack) & pri != 0;
             let down = self.down.pump(
                 scratch,
-                |buffer| kernel.recv(stack, buffer).map_err(|e| blocked(&e, Broken::Stack)),
-                |bytes| sys::send(guest, bytes).map_err(|e| blocked(&e, Broken::Guest)),
+                |buffer| {
+                    let urgent = marked && at_mark(kernel, stack);
+                    let buffer = if urgent { &mut buffer[..1] } else { buffer };
+                    let read = kernel.recv(stack, buffer).map_err(|e| blocked(&e, Broken::Stack));
+                    read.map(|count| (count, urgent && count > 0))
+                },
+                |bytes, urgent| {
+                    sys::send_with(guest, bytes, out_of_band(urgent)).map_err(|e| blocked(&e, Broken::Guest))
+                },
                 || drop(sys::end(guest)),
             )?;
             Ok(up || down)
@@ -148,20 +174,35 @@ impl Inlet {
             EpollFlags::EPOLLPRI | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR;
         self.stops |= flags.intersects(stops);
         self.readable |= flags.intersects(stops | EpollFlags::EPOLLIN);
+        self.urgent |= flags.contains(EpollFlags::EPOLLPRI);
     }
 
     /// Asks the kernel only if there may be something.
-    fn read(&mut self, guest: BorrowedFd<'_>, buffer: &mut [u8]) -> Moved {
+    fn read(&mut self, guest: BorrowedFd<'_>, buffer: &mut [u8]) -> Read {
         if !self.readable {
             return Err(None);
         }
+        let urgent = self.urgent && sys::at_mark(guest);
+        let buffer = if urgent { &mut buffer[..1] } else { buffer };
         let read = sys::recv(guest, buffer);
         match &read {
             Ok(count) => self.readable = self.stops || *count == buffer.len(),
             Err(error) => self.readable = error.kind() != io::ErrorKind::WouldBlock,
         }
-        read.map_err(|error| blocked(&error, Broken::Guest))
+        self.urgent &= self.readable && !urgent;
+        read.map(|count| (count, urgent && count > 0)).map_err(|error| blocked(&error, Broken::Guest))
     }
+}
+
+/// The flags of send(2) for a byte that came as urgent.
+fn out_of_band(urgent: bool) -> i32 {
+    if urgent { libc::MSG_OOB } else { 0 }
+}
+
+/// sockatmark(3) of a stack's socket.
+fn at_mark(kernel: &Kernel, stack: Socket) -> bool {
+    let mut answer = [0; 4];
+    kernel.ioctl(stack, sys::SIOCATMARK, &mut answer).is_ok() && answer != [0; 4]
 }
 
 /// `None`: nothing to be done now.
@@ -179,8 +220,8 @@ impl Half {
     fn pump(
         &mut self,
         scratch: &mut [u8],
-        read: impl FnMut(&mut [u8]) -> Moved,
-        write: impl FnMut(&[u8]) -> Moved,
+        read: impl FnMut(&mut [u8]) -> Read,
+        write: impl FnMut(&[u8], bool) -> Moved,
         close: impl FnOnce(),
     ) -> Result<bool, Broken> {
         match self.try_pump(scratch, read, write, close) {
@@ -193,14 +234,14 @@ impl Half {
     fn try_pump(
         &mut self,
         scratch: &mut [u8],
-        mut read: impl FnMut(&mut [u8]) -> Moved,
-        mut write: impl FnMut(&[u8]) -> Moved,
+        mut read: impl FnMut(&mut [u8]) -> Read,
+        mut write: impl FnMut(&[u8], bool) -> Moved,
         close: impl FnOnce(),
     ) -> Result<bool, Option<Broken>> {
         let mut moved = 0;
         while moved < BUDGET {
             while self.written < self.pending.len() {
-                self.written += write(&self.pending[self.written..])?;
+                self.written += write(&self.pending[self.written..], self.pressing)?;
             }
             self.pending.clear();
             self.written = 0;
@@ -210,15 +251,16 @@ impl Half {
                 }
                 return Ok(false);
             }
-            let count = read(scratch)?;
+            let (count, urgent) = read(scratch)?;
             self.ended = count == 0;
             moved += count;
             let mut bytes = &scratch[..count];
             while !bytes.is_empty() {
-                match write(bytes) {
+                match write(bytes, urgent) {
                     Ok(written) => bytes = &bytes[written..],
                     Err(stopped) => {
                         self.pending.extend_from_slice(bytes);
+                        self.pressing = urgent;
                         return Err(stopped);
                     }
                 }
@@ -268,7 +310,7 @@ mod tests {
         /// Reads until there is nothing more; all of it, and whether the end was found.
         fn read(&mut self) -> (Vec<u8>, bool) {
             let (mut all, mut buffer) = (Vec::new(), [0; 16]);
-            while let Ok(count) = self.inlet.read(self.p.as_fd(), &mut buffer) {
+            while let Ok((count, _)) = self.inlet.read(self.p.as_fd(), &mut buffer) {
                 if count == 0 {
                     return (all, true);
                 }
@@ -289,7 +331,7 @@ mod tests {
         assert!(!pair.inlet.readable);
         pair.guest.write_all(&[7; 16]).unwrap();
         pair.wait();
-        assert_eq!(pair.inlet.read(pair.p.as_fd(), &mut [0; 16]).map_err(drop), Ok(16));
+        assert_eq!(pair.inlet.read(pair.p.as_fd(), &mut [0; 16]).map_err(drop), Ok((16, false)));
         assert!(pair.inlet.readable, "a full buffer says nothing");
         assert_eq!(pair.read(), (Vec::new(), false));
     }
@@ -306,15 +348,23 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_an_urgent_one_are_found() {
+    fn an_urgent_byte_is_found_in_its_place_and_the_bytes_behind_it_too() {
         let mut pair = Pair::new();
+        sys::set_option(pair.p.as_fd(), libc::SOL_SOCKET, libc::SO_OOBINLINE, &1i32.to_ne_bytes()).unwrap();
         pair.guest.write_all(b"before").unwrap();
         send(pair.guest.as_raw_fd(), b"!", MsgFlags::MSG_OOB).unwrap();
         pair.guest.write_all(b"behind").unwrap();
         while !pair.inlet.stops {
             pair.wait();
         }
-        assert_eq!(pair.read(), (b"beforebehind".to_vec(), false));
+        let mut buffer = [0; 16];
+        for (expected, urgent) in [("before", false), ("!", true), ("behind", false)] {
+            let read = pair.inlet.read(pair.p.as_fd(), &mut buffer).map_err(drop);
+            assert_eq!(read, Ok((expected.len(), urgent)));
+            assert_eq!(&buffer[..expected.len()], expected.as_bytes());
+        }
+        assert_eq!(pair.read(), (Vec::new(), false));
+        assert!(!pair.inlet.urgent);
     }
 
     /// A source with `data` left to give and a sink with room for `room` bytes.
@@ -332,9 +382,9 @@ mod tests {
                 let n = data.len().min(buffer.len());
                 buffer[..n].copy_from_slice(&data[..n]);
                 data.drain(..n);
-                Ok(n)
+                Ok((n, false))
             },
-            |bytes| {
+            |bytes, _| {
                 let n = bytes.len().min(*room);
                 if n == 0 {
                     return Err(None);
@@ -358,6 +408,25 @@ mod tests {
         assert_eq!(pump(&mut half, &mut data, &mut 7, &mut out), (Ok(false), true));
         assert_eq!(out, wanted);
         assert!(half.pending.is_empty() && half.closed);
+    }
+
+    #[test]
+    fn an_urgent_byte_that_has_to_wait_is_urgent_then() {
+        let (mut half, mut source) = (Half::default(), vec![(1, false), (1, true), (2, false)].into_iter());
+        let (mut room, mut sent) = (1, Vec::new());
+        for _ in 0..4 {
+            let read = |_: &mut [u8]| source.next().ok_or(None);
+            let write = |bytes: &[u8], urgent| match std::mem::take(&mut room) {
+                0 => Err(None),
+                _ => {
+                    sent.push((bytes.len(), urgent));
+                    Ok(bytes.len())
+                }
+            };
+            assert_eq!(half.pump(&mut [0; 4], read, write, || {}).map_err(drop), Ok(false));
+            room = 1;
+        }
+        assert_eq!(sent, [(1, false), (1, true), (2, false)]);
     }
 
     #[test]
