@@ -77,9 +77,12 @@ impl End {
         self.domain == libc::AF_NETLINK
     }
 
-    /// Of the internet's.
+    /// Of the internet's. Rules treat UDP-Lite as they do UDP.
     pub(crate) fn proto(&self) -> Proto {
-        if self.protocol == libc::IPPROTO_UDP { Proto::Udp } else { Proto::Icmp }
+        match self.protocol {
+            libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE => Proto::Udp,
+            _ => Proto::Icmp,
+        }
     }
 
     /// Whether it is reached at `local`, once it is bound there.

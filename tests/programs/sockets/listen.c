@@ -482,6 +482,89 @@ static void ending(void)
 	close(s);
 }
 
+static bool pressing(int s, int ms)
+{
+	struct pollfd p = { .fd = s, .events = POLLPRI };
+
+	return poll(&p, 1, ms) == 1 && p.revents & POLLPRI;
+}
+
+/* Urgent bytes (tcp(7)), both ways, in their place and beside the others. */
+static void urgent(void)
+{
+	int port, s = listener(0, &port), c = client(port), t = accept(s, NULL, NULL);
+	char byte = 0;
+
+	for (int i = 0; i < 2; i++) {
+		int from = i ? t : c, to = i ? c : t;
+
+		send(from, "before", 6, 0), send(from, "!", 1, MSG_OOB);
+		say("POLLPRI", "%d", pressing(to, SOON_MS));
+		send(from, "behind", 6, 0);
+		say("before it", "%s", received(to));
+		say("at the mark", "%d", sockatmark(to));
+		say("the byte", "%s", result(recv(to, &byte, 1, MSG_OOB)));
+		say("which is", "<%c>", byte);
+		say("behind it", "%s", received(to));
+		say("no more", "%s", result(recv(to, &byte, 1, MSG_OOB)));
+
+		set(to, SOL_SOCKET, SO_OOBINLINE, 1);
+		send(from, "at", 2, 0), send(from, "?", 1, MSG_OOB);
+		say("inline: POLLPRI", "%d", pressing(to, SOON_MS));
+		say("inline: before it", "%s", received(to));
+		say("inline: at the mark", "%d", sockatmark(to));
+		say("inline: the byte", "%s", received(to));
+		say("inline: past the mark", "%d %d", sockatmark(to), pressing(to, 0));
+		say("inline: MSG_OOB", "%s", result(recv(to, &byte, 1, MSG_OOB)));
+	}
+	close(s), close(c), close(t);
+}
+
+/* The unspecified address as a destination is the machine itself. */
+static void unspecified(void)
+{
+	struct address a = { .len = sizeof a.bytes };
+	int port, s = listener(0, &port), c = tcp(0);
+
+	say("connect", "%s", result(connect_to(c, any(port))));
+	say("peer", "%s", getpeername(c, (void *)&a.bytes, &a.len) ? "none" : text(&a));
+	a = local(c);
+	say("local", "%s", text(&a));
+	say("accept", "%s", result(accept(s, NULL, NULL)));
+	close(c), close(s);
+	say("nobody there", "%s", result(connect_to(tcp(0), any(port))));
+
+	s = socket(family, SOCK_DGRAM, 0), bind_to(s, any(0)), a = local(s), port = port_of(&a);
+	c = socket(family, SOCK_DGRAM, 0), a = any(port);
+	say("datagram", "%s", result(sendto(c, "x", 1, 0, (void *)&a.bytes, a.len)));
+	say("comes", "%s", received(s));
+	say("datagram connect", "%s", result(connect_to(c, any(port))));
+	a.len = sizeof a.bytes, getpeername(c, (void *)&a.bytes, &a.len);
+	say("datagram peer", "%s", text(&a));
+	close(s), close(c);
+}
+
+/* UDP-Lite (RFC 3828) among the machine's own addresses. */
+static void lite(void)
+{
+	struct address a, from = { .len = sizeof from.bytes };
+	int s = socket(family, SOCK_DGRAM, IPPROTO_UDPLITE), c = socket(family, SOCK_DGRAM, IPPROTO_UDPLITE);
+	char data[16];
+
+	say("protocol", "%ld", option(s, SOL_SOCKET, SO_PROTOCOL));
+	say("bind", "%s", result(bind_to(s, loopback(0))));
+	a = local(s);
+	/* Options of RFC 3828, 3.1: UDPLITE_SEND_CSCOV and UDPLITE_RECV_CSCOV. */
+	say("set coverage", "%s", result(set(c, IPPROTO_UDPLITE, 10, 20)));
+	say("set the least coverage", "%s", result(set(s, IPPROTO_UDPLITE, 11, 20)));
+	say("coverage", "%ld, %ld", option(c, IPPROTO_UDPLITE, 10), option(s, IPPROTO_UDPLITE, 11));
+	say("sendto", "%s", result(sendto(c, "lite", 4, 0, (void *)&a.bytes, a.len)));
+	readable(s, SOON_MS);
+	say("recvfrom", "%s", result(recvfrom(s, data, sizeof data, MSG_DONTWAIT, (void *)&from.bytes, &from.len)));
+	say("from", "%s", text(&from));
+	close(s), close(c);
+}
+
 static int waiting_port;
 
 static void *connect_soon(void *ms)
@@ -691,8 +774,8 @@ int main(void)
 		void (*run)(void);
 	} tests[] = {
 		{ "accepting", accepting }, { "binding", binding }, { "both", both }, { "ending", ending },
-		{ "limits", limits }, { "listening", listening }, { "sharing", sharing }, { "unix", unix_domain },
-		{ "waiting", waiting },
+		{ "limits", limits }, { "listening", listening }, { "lite", lite }, { "sharing", sharing },
+		{ "unix", unix_domain }, { "unspecified", unspecified }, { "urgent", urgent }, { "waiting", waiting },
 	};
 
 	signal(SIGPIPE, SIG_IGN);

@@ -65,6 +65,7 @@ const STACKS_LEVELS: &[u32] = &[
     libc::IPPROTO_IPV6 as u32,
     libc::IPPROTO_TCP as u32,
     libc::IPPROTO_UDP as u32,
+    libc::IPPROTO_UDPLITE as u32,
     libc::SOL_NETLINK as u32,
 ];
 /// Those and SOL_SOCKET.
@@ -73,6 +74,7 @@ const LEVELS: &[u32] = &[
     libc::IPPROTO_IPV6 as u32,
     libc::IPPROTO_TCP as u32,
     libc::IPPROTO_UDP as u32,
+    libc::IPPROTO_UDPLITE as u32,
     libc::SOL_NETLINK as u32,
     libc::SOL_SOCKET as u32,
 ];

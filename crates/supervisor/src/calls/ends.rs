@@ -33,10 +33,10 @@ impl Calls {
     pub(super) fn is_end(&self, domain: i32, kind: i32, protocol: i32) -> bool {
         match (domain, kind) {
             (libc::AF_INET, libc::SOCK_DGRAM) => {
-                matches!(protocol, 0 | libc::IPPROTO_UDP | libc::IPPROTO_ICMP)
+                matches!(protocol, 0 | libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE | libc::IPPROTO_ICMP)
             }
             (libc::AF_INET6, libc::SOCK_DGRAM) => {
-                matches!(protocol, 0 | libc::IPPROTO_UDP | libc::IPPROTO_ICMPV6)
+                matches!(protocol, 0 | libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE | libc::IPPROTO_ICMPV6)
             }
             (libc::AF_NETLINK, libc::SOCK_DGRAM | libc::SOCK_RAW) => {
                 matches!(protocol, libc::NETLINK_ROUTE | NETLINK_SOCK_DIAG)
@@ -142,6 +142,10 @@ impl Calls {
             }
             (Verdict::Deny(errno), _) => Err(errno.raw()),
             (Verdict::Stack, Way::Nowhere(errno)) if !self.is_near(to) => Err(errno),
+            // No link carries UDP-Lite (RFC 3828): it is for the guest's own addresses.
+            (Verdict::Stack, _) if end.protocol == libc::IPPROTO_UDPLITE && !self.is_near(to) => {
+                Err(libc::EHOSTUNREACH)
+            }
             (Verdict::Stack, _) => Ok(To::Stack { shown, to }),
         };
         if end.state().is_news(shown) {
