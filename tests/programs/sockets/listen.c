@@ -762,6 +762,14 @@ static void both(void)
 	say("reached", "%s", result(connect_to(t, address(AF_INET, "127.0.0.1", port_of(&a)))));
 	say("accepted", "%s", result(u = accept(s, NULL, NULL)));
 	close(s), close(t), close(u);
+	/* From the wildcard address of both families. */
+	s = listener(0, &port), t = tcp(0);
+	say("bound to ::", "%s", result(bind_to(t, any(0))));
+	say("to a mapped address", "%s", result(connect_to(t, address(AF_INET6, "::ffff:127.0.0.1", port))));
+	a = local(t);
+	say("then at", "%s", text(&a));
+	close(s), close(t);
+
 	s = tcp(0), set(s, IPPROTO_IPV6, IPV6_V6ONLY, 1);
 	say("mapped and V6ONLY", "%s", result(bind_to(s, address(AF_INET6, "::ffff:127.0.0.1", 0))));
 	close(s);

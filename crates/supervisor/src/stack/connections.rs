@@ -1,7 +1,7 @@
 //! Connections that guests open: from connect(2), by way of a parked socket, to the end of the relay.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -222,6 +222,10 @@ impl Machine {
             }
         }
         match request.bound {
+            // A dual-stack socket's wildcard is that of both families; this socket is of one.
+            Some(local) if local.ip().is_unspecified() && request.destination.is_ipv4() => {
+                self.kernel.bind(stack, (Ipv4Addr::UNSPECIFIED, local.port()).into())
+            }
             Some(local) => self.kernel.bind(stack, for_family(local, request.destination.is_ipv6())),
             None => Ok(()),
         }
