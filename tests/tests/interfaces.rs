@@ -106,3 +106,30 @@ fn ping_reaches_the_guest_itself_and_the_network() {
         assert!(said.contains("2 received"), "{to}: {said}");
     }
 }
+
+/// As on a machine whose network has none: the loopback stays, and nothing leads out.
+#[test]
+fn without_ipv6_on_the_link_the_loopback_has_it_still() {
+    let world = World::new();
+    let script = "import errno, socket\n\
+                  def to(address):\n    \
+                      for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):\n        \
+                          with socket.socket(socket.AF_INET6, kind) as one:\n            \
+                              try: one.connect((address, 9)); yield 'connected'\n            \
+                              except OSError as error: yield errno.errorcode[error.errno]\n\
+                  print(*to('2001:db8::10'), *to('::1'))\n\
+                  with socket.create_server(('::1', 0), family=socket.AF_INET6) as server:\n    \
+                      socket.create_connection(server.getsockname()[:2]).sendall(b'inside')\n    \
+                      print(server.accept()[0].recv(100))";
+    let run = |option: &str| {
+        let launch = world.netshunt_with(["--net=link", option]);
+        let run = launch.command(["sh", "-c", "ip -6 route; exec python3 -c \"$0\"", script]).run();
+        run.assert_success();
+        run.stdout()
+    };
+    let (on, off) = (run("--ipv6=on"), run("--ipv6=off"));
+    let inside = "ECONNREFUSED connected\nb'inside'\n";
+    assert!(off.ends_with(&format!("ENETUNREACH ENETUNREACH {inside}")), "{off}");
+    assert!(on.ends_with(&format!("ECONNREFUSED connected {inside}")), "{on}");
+    assert!(on.contains("default via") && !off.contains("default"), "{on}\n{off}");
+}
