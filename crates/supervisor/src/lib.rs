@@ -26,6 +26,7 @@ mod config;
 mod control;
 mod descendants;
 mod ends;
+mod errand;
 mod error;
 mod flow;
 mod flows;

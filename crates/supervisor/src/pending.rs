@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use netshunt_notify::Notification;
+use netshunt_notify::{GuestThread, Notification};
 
 /// A blocking call under way. Clones share the duty to answer; the first answer counts.
 #[derive(Clone, Debug)]
@@ -30,6 +30,12 @@ impl Pending {
     pub(crate) fn is_open(&self) -> bool {
         let notification = self.notification.lock().unwrap_or_else(PoisonError::into_inner);
         notification.as_ref().is_some_and(Notification::is_valid)
+    }
+
+    /// Who waits; nobody if it has been answered.
+    pub(crate) fn thread(&self) -> Option<GuestThread> {
+        let notification = self.notification.lock().unwrap_or_else(PoisonError::into_inner);
+        notification.as_ref().and_then(|notification| notification.thread().ok())
     }
 
     /// Answers as a system call that returns nothing does.

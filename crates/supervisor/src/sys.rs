@@ -8,9 +8,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
 
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use tokio::io::unix::AsyncFd;
 
 use crate::address;
@@ -505,6 +506,44 @@ pub(crate) fn before_exec(
     // SAFETY: every caller passes a closure of async-signal-safe calls that does not allocate;
     // `guest::prepare` is the only one and says so.
     unsafe { command.pre_exec(prepare) };
+}
+
+/// A thread of ours, as pthread_kill(3) names it. Only valid while that thread runs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Thread(libc::pthread_t);
+
+impl Thread {
+    pub(crate) fn current() -> Self {
+        // SAFETY: no arguments, cannot fail.
+        Thread(unsafe { libc::pthread_self() })
+    }
+
+    /// Interrupts the system call that the thread waits in, if any, with `EINTR`.
+    ///
+    /// The caller guarantees that the thread still runs.
+    pub(crate) fn interrupt(self) {
+        static HANDLER: OnceLock<()> = OnceLock::new();
+        HANDLER.get_or_init(|| {
+            let handler = SigHandler::Handler(nothing);
+            let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+            // SAFETY: the handler does nothing, which is async-signal-safe; SIGURG is ignored by default
+            // (signal(7)), so nobody relies on its default action.
+            unsafe { sigaction(Signal::SIGURG, &action) }.expect("SIGURG may be caught");
+        });
+        // SAFETY: the thread runs (the caller's promise), so its id is valid.
+        unsafe { libc::pthread_kill(self.0, libc::SIGURG) };
+    }
+}
+
+extern "C" fn nothing(_: libc::c_int) {}
+
+/// recv(2) that waits.
+#[cfg(test)]
+pub(crate) fn recv_waiting(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut byte = [0u8; 1];
+    // SAFETY: recv(2) writes at most one byte to `byte`.
+    let length = unsafe { libc::recv(fd.as_raw_fd(), byte.as_mut_ptr().cast(), 1, 0) };
+    if length < 0 { Err(io::Error::last_os_error()) } else { Ok(length.unsigned_abs()) }
 }
 
 /// Registers a descriptor with the tokio runtime.

@@ -9,10 +9,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use netshunt_notify::GuestThread;
+use netshunt_notify::{GuestThread, Notification};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
+use crate::errand::Errand;
 use crate::inline::Inline;
 use crate::pending::Pending;
 use crate::sys;
@@ -30,11 +31,19 @@ struct Wait {
     thread: GuestThread,
     /// When to give up, and with which errno.
     limit: Option<(Instant, i32)>,
+    /// It has a time-out, though the limit may be the kernel's to watch: a signal ends it for good.
+    timed: bool,
+    /// It has done some of its work, which then counts: how that is answered.
+    begun: Option<Begun>,
     /// The listener of an accept(2), which ends when that is shut down.
     listener: Option<Arc<Held>>,
     /// The call itself, if it is under way on a thread of its own: a signal ends it there too.
     call: Option<Arc<Inline>>,
+    /// The same, and it answers when it has been interrupted.
+    errand: Option<Arc<Errand>>,
 }
+
+type Begun = Box<dyn Fn(Notification) + Send + Sync>;
 
 /// A duplicate that a waiting call holds, as it does natively. Whoever answers the call takes it away
 /// before: the guest may close its own at once.
@@ -78,12 +87,34 @@ struct List {
 
 impl Waits {
     pub(crate) fn add(&self, pending: Pending, thread: GuestThread, limit: Option<(Instant, i32)>) {
-        self.push(Wait { pending, thread, limit, listener: None, call: None });
+        self.push(Wait::new(pending, thread, limit));
     }
 
-    /// One that is performed on a thread of its own, and answers by itself.
-    pub(crate) fn add_call(&self, pending: Pending, thread: GuestThread, call: Arc<Inline>) {
-        self.push(Wait { pending, thread, limit: None, listener: None, call: Some(call) });
+    /// One that has done some of its work: `begun` answers with that if nothing more comes.
+    pub(crate) fn add_begun(
+        &self,
+        pending: Pending,
+        thread: GuestThread,
+        limit: Option<(Instant, i32)>,
+        begun: impl Fn(Notification) + Send + Sync + 'static,
+    ) {
+        let mut wait = Wait::new(pending, thread, limit);
+        wait.begun = Some(Box::new(begun));
+        self.push(wait);
+    }
+
+    /// One that is performed on a thread of its own, and answers by itself; `timed` if the kernel bounds it.
+    pub(crate) fn add_call(&self, pending: Pending, thread: GuestThread, call: Arc<Inline>, timed: bool) {
+        let mut wait = Wait::new(pending, thread, None);
+        (wait.call, wait.timed) = (Some(call), timed);
+        self.push(wait);
+    }
+
+    /// The same, of one that says itself how it was interrupted.
+    pub(crate) fn add_errand(&self, pending: Pending, thread: GuestThread, errand: Arc<Errand>) {
+        let mut wait = Wait::new(pending, thread, None);
+        wait.errand = Some(errand);
+        self.push(wait);
     }
 
     /// An accept(2).
@@ -94,12 +125,14 @@ impl Waits {
         limit: Option<(Instant, i32)>,
         listener: Arc<Held>,
     ) {
-        self.push(Wait { pending, thread, limit, listener: Some(listener), call: None });
+        let mut wait = Wait::new(pending, thread, limit);
+        wait.listener = Some(listener);
+        self.push(wait);
     }
 
     /// Forgets those whose guests have ended, and the listeners that they held.
     pub(crate) fn sweep(&self) {
-        self.lock().waits.retain(|wait| wait.pending.is_open());
+        self.lock().waits.retain(|wait| wait.pending.is_open() || wait.errand.is_some());
     }
 
     fn push(&self, wait: Wait) {
@@ -138,7 +171,17 @@ impl Waits {
 }
 
 impl Wait {
+    fn new(pending: Pending, thread: GuestThread, limit: Option<(Instant, i32)>) -> Self {
+        let timed = limit.is_some();
+        Wait { pending, thread, limit, timed, begun: None, listener: None, call: None, errand: None }
+    }
+
     fn is_over(&self, now: Instant) -> bool {
+        if let Some(errand) = &self.errand {
+            // One whose guest has ended is interrupted until it gives up; its answer is nobody's.
+            let ends = !self.pending.is_open() || self.thread.will_take_signal().unwrap_or(false);
+            return if ends { !errand.interrupt() } else { errand.is_over() };
+        }
         if !self.pending.is_open() {
             return true;
         }
@@ -146,7 +189,7 @@ impl Wait {
             && now >= limit
         {
             self.let_go();
-            self.pending.answer(Err(errno));
+            self.end(errno);
             return true;
         }
         if let Some(listener) = &self.listener
@@ -165,8 +208,19 @@ impl Wait {
             return false;
         }
         self.let_go();
-        self.pending.interrupt(self.limit.is_some());
+        match self.begun {
+            Some(_) => self.end(libc::EINTR),
+            None => self.pending.interrupt(self.timed),
+        }
         true
+    }
+
+    /// Answers with what was done, if anything was.
+    fn end(&self, errno: i32) {
+        match &self.begun {
+            Some(begun) => drop(self.pending.take().map(begun)),
+            None => self.pending.answer(Err(errno)),
+        }
     }
 }
 

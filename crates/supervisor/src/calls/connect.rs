@@ -17,6 +17,7 @@ use tracing::{Level, debug, enabled, trace};
 
 use super::{Calls, Kind, Subject, errno, guarded};
 use crate::address::{Address, STORAGE, destination, for_family};
+use crate::errand::Errand;
 use crate::flows::{Asked, Open};
 use crate::holders::Caller;
 use crate::inline::Inline;
@@ -258,6 +259,7 @@ impl Calls {
             flow.close(result.or_else(|e| if e == libc::EINPROGRESS { Ok(()) } else { Err(e) }));
             return answer(notification, result);
         }
+        let timed = send_timeout(&subject).is_some();
         let Subject { fd, thread, .. } = subject;
         let pending = Pending::new(notification);
         let waiting = pending.clone();
@@ -267,7 +269,7 @@ impl Calls {
             flow.close(result);
             pending.answer(result);
         });
-        self.waits.add_call(waiting, thread, call.clone());
+        self.waits.add_call(waiting, thread, call.clone(), timed);
         call.start();
     }
 
@@ -376,23 +378,29 @@ impl Calls {
     /// Performs the call on the duplicate, unjudged: the socket belongs to a network namespace of
     /// the guest's own.
     pub(super) fn natively(&self, notification: Notification, subject: Subject, address: Vec<u8>) {
+        let (thread, timed) = (subject.thread.clone(), send_timeout(&subject).is_some());
         let call = move || sys::connect_raw(subject.fd(), &address).map_err(|e| errno(&e));
-        self.off_the_loop(notification, call);
+        self.off_the_loop(notification, thread, timed, call);
     }
 
-    /// Runs a call that may wait on a thread of its own.
+    /// Runs a call that may wait on a thread of its own; `timed` if it does so for some time only. `EINTR` is how it
+    /// says that it was interrupted for the guest's sake.
     pub(super) fn off_the_loop(
         &self,
         notification: Notification,
+        thread: GuestThread,
+        timed: bool,
         call: impl FnOnce() -> Result<(), i32> + Send + 'static,
     ) {
         let slot = match Slot::take(&self.waiting) {
             Some(slot) => slot,
             None => return notification.fail(libc::EAGAIN),
         };
+        let (pending, errand) = (Pending::new(notification), Arc::new(Errand::new(timed)));
+        self.waits.add_errand(pending.clone(), thread, errand.clone());
         self.runtime.spawn_blocking(move || {
             let _slot = slot;
-            answer(notification, call());
+            errand.run(&pending, call);
         });
     }
 }

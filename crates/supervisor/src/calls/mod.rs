@@ -237,6 +237,7 @@ impl Handler for Calls {
                 Reply::Write { notification, pieces, value } => write_all(notification, pieces, value),
                 Reply::LocalName { question, result } => names::reply(question, result),
                 Reply::Read { question, result } => options::reply(question, result),
+                Reply::Stalled { pending, until, sent } => self.send_stalled(pending, until, sent),
             }
         }
     }

@@ -25,7 +25,7 @@ use nix::sys::stat::{FileStat, Mode, fstat, major, minor, umask};
 use nix::unistd::{AccessFlags, access};
 use tracing::warn;
 
-use super::connect::read_address;
+use super::connect::{read_address, send_timeout};
 use super::{Calls, Subject, errno};
 use crate::address::Address;
 use crate::pending::answer;
@@ -100,7 +100,8 @@ impl Calls {
         };
         let gate = self.unix.clone();
         let tid = notification.tid().0;
-        self.off_the_loop(notification, move || gate.connect(tid, &subject, &name));
+        let (thread, timed) = (subject.thread.clone(), send_timeout(&subject).is_some());
+        self.off_the_loop(notification, thread, timed, move || gate.connect(tid, &subject, &name));
     }
 
     /// bind(2) makes a name; no verdict, but what was made inside is remembered.
@@ -123,7 +124,10 @@ impl Calls {
                 }
                 notification.proceed();
             }
-            Some(1..) => self.off_the_loop(notification, move || gate.bind_file(&subject, &name)),
+            Some(1..) => {
+                let thread = subject.thread.clone();
+                self.off_the_loop(notification, thread, false, move || gate.bind_file(&subject, &name));
+            }
             None | Some(0) => answer(notification, gate.bind_abstract(&subject, &address)),
         }
     }

@@ -75,6 +75,8 @@ pub(crate) enum Ask {
         flags: i32,
         many: bool,
         waits: bool,
+        /// SO_SNDTIMEO, of a call that waits.
+        limit: Option<Duration>,
     },
     SetOption(StackOption),
 }
@@ -202,6 +204,7 @@ impl Machine {
         datagram.look_for_errors(&self.kernel);
         let more = datagram.outgoing(&self.kernel, &mut self.datagram_room);
         datagram.send_waiting(&self.kernel, &self.shared);
+        datagram.mind_host(&self.epoll);
         match datagram.incoming(&self.kernel, &self.epoll, &mut self.datagram_room) {
             None => return self.close_datagram(id),
             Some(incoming) if more || incoming => self.enqueue_datagram(id),
@@ -248,11 +251,12 @@ impl Machine {
                 let question = Question { notification, v6: false };
                 return self.shared.reply(Reply::Read { question, result: result.map_err(|e| errno(&e)) });
             }
-            Ask::Send { messages, flags, many, waits } => {
+            Ask::Send { messages, flags, many, waits, limit } => {
                 // What was sent before goes before.
                 datagram.flush(&self.kernel, &mut self.datagram_room);
-                let sending = Sending { notification, messages, flags, many, sent: Vec::new() };
-                return datagram.send(&self.kernel, &self.epoll, &self.shared, sending, waits);
+                let sending = Sending { notification, limit, messages, flags, many, sent: Vec::new() };
+                datagram.send(&self.kernel, &self.epoll, &self.shared, sending, waits);
+                return datagram.mind_host(&self.epoll);
             }
             Ask::SetOption(option) => datagram.set_option(&self.kernel, option),
         };

@@ -26,7 +26,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netshunt_backend::Link;
 use netshunt_notify::{Features, Notification, TargetAddr, Waker};
@@ -141,6 +141,12 @@ pub(crate) enum Reply {
     Name {
         notification: Notification,
         name: Result<Vec<u8>, i32>,
+    },
+    /// A send waits for room: until then, or for ever. These messages of it are sent.
+    Stalled {
+        pending: Pending,
+        until: Option<Instant>,
+        sent: Vec<(TargetAddr, usize)>,
     },
     Read {
         question: Question,

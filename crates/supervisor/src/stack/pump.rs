@@ -7,6 +7,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use netshunt_lkl::{Kernel, Message, MessageRoom, Name, Socket};
 use netshunt_notify::{Notification, TargetAddr};
@@ -20,6 +21,7 @@ use crate::address::{Address, canonical, encode, for_family};
 use crate::calls::errno;
 use crate::ends::{End, Run};
 use crate::options::{StackOption, datagram_from_host, datagram_on_host};
+use crate::pending::Pending;
 use crate::sockets::Cookie;
 use crate::sys;
 
@@ -62,9 +64,11 @@ pub(super) struct Datagram {
     /// Came when G's queue had no place for it.
     held: Option<Incoming>,
     /// Calls that wait for room in the stack.
-    sends: VecDeque<Sending>,
+    sends: VecDeque<Stalled>,
     /// From P, for the same.
     stalled: Option<Vec<u8>>,
+    /// The host's socket tells when there is room.
+    host_full: bool,
     /// It may have a port that others have too (SO_REUSEADDR, SO_REUSEPORT).
     pub(super) shares: bool,
     pub(super) queued: bool,
@@ -79,10 +83,29 @@ enum Peer {
 
 pub(super) struct Sending {
     pub(super) notification: Notification,
+    /// SO_SNDTIMEO of a call that waits.
+    pub(super) limit: Option<Duration>,
     pub(super) messages: VecDeque<Outgoing>,
     pub(super) flags: i32,
     pub(super) many: bool,
     pub(super) sent: Vec<(TargetAddr, usize)>,
+}
+
+/// One that waits for room. A signal or its time-out may answer it meanwhile.
+struct Stalled {
+    pending: Pending,
+    sending: Unanswered,
+    /// When the time-out of the message at its front ends.
+    until: Option<Instant>,
+}
+
+/// All of a [`Sending`] but whom to answer.
+struct Unanswered {
+    limit: Option<Duration>,
+    messages: VecDeque<Outgoing>,
+    flags: i32,
+    many: bool,
+    sent: Vec<(TargetAddr, usize)>,
 }
 
 /// Whether G took a datagram.
@@ -117,6 +140,7 @@ impl Datagram {
             held: None,
             sends: VecDeque::new(),
             stalled: None,
+            host_full: false,
             shares: false,
             queued: false,
         }
@@ -164,7 +188,7 @@ impl Datagram {
             };
             match sent {
                 Ok(()) => return true,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.peer == Peer::Host,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
                 // It was about an earlier one: this one is still to be sent.
                 Err(error) => self.signal(errno(&error)),
             }
@@ -214,8 +238,27 @@ impl Datagram {
             return sending.notification.fail(errno(&error));
         }
         match self.advance(kernel, &mut sending) {
-            Err(libc::EAGAIN) if waits => self.sends.push_back(sending),
+            Err(libc::EAGAIN) if waits => {
+                let until = sending.limit.map(|after| Instant::now() + after);
+                let stalled = sending.stall(shared, until);
+                self.sends.push_back(stalled);
+            }
             result => sending.finish(shared, result),
+        }
+    }
+
+    /// Has the host's socket tell when there is room, as long as somebody waits for that.
+    pub(super) fn mind_host(&mut self, epoll: &Epoll) {
+        let Some(host) = &self.host else { return };
+        let full = self.stalled.is_some() || !self.sends.is_empty();
+        if std::mem::replace(&mut self.host_full, full) == full {
+            return;
+        }
+        let mut flags = EpollFlags::EPOLLIN | EpollFlags::EPOLLET;
+        // Asking anew tells of room that there is by now.
+        flags.set(EpollFlags::EPOLLOUT, full);
+        if let Err(error) = epoll.modify(host, &mut EpollEvent::new(flags, self.end.id)) {
+            debug!(%error, "cannot wait for the host to send");
         }
     }
 
@@ -230,12 +273,20 @@ impl Datagram {
     }
 
     pub(super) fn send_waiting(&mut self, kernel: &Kernel, shared: &Shared) {
-        while let Some(mut sending) = self.sends.pop_front() {
-            if !sending.notification.is_valid() {
-                continue;
-            }
+        while let Some(Stalled { pending, sending, until }) = self.sends.pop_front() {
+            // From here on a signal or the time-out comes too late.
+            let Some(notification) = pending.take().filter(Notification::is_valid) else { continue };
+            let (before, mut sending) = (sending.sent.len(), sending.with(notification));
             match self.advance(kernel, &mut sending) {
-                Err(libc::EAGAIN) => return self.sends.push_front(sending),
+                Err(libc::EAGAIN) => {
+                    // Each message is waited for anew (net/core/sock.c).
+                    let until = match sending.sent.len() == before {
+                        true => until,
+                        false => sending.limit.map(|after| Instant::now() + after),
+                    };
+                    let stalled = sending.stall(shared, until);
+                    return self.sends.push_front(stalled);
+                }
                 result => sending.finish(shared, result),
             }
         }
@@ -335,6 +386,7 @@ impl Datagram {
 
     fn watch_host(&mut self, epoll: &Epoll, host: Host) -> io::Result<&mut Host> {
         epoll.add(&host, EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, self.end.id))?;
+        self.host_full = false;
         Ok(self.host.insert(host))
     }
 
@@ -541,7 +593,22 @@ impl Datagram {
     }
 }
 
+impl Unanswered {
+    fn with(self, notification: Notification) -> Sending {
+        let Unanswered { limit, messages, flags, many, sent } = self;
+        Sending { notification, limit, messages, flags, many, sent }
+    }
+}
+
 impl Sending {
+    /// It waits from now on, and is watched over.
+    fn stall(self, shared: &Shared, until: Option<Instant>) -> Stalled {
+        let Sending { notification, limit, messages, flags, many, sent } = self;
+        let pending = Pending::new(notification);
+        shared.reply(Reply::Stalled { pending: pending.clone(), until, sent: sent.clone() });
+        Stalled { pending, sending: Unanswered { limit, messages, flags, many, sent }, until }
+    }
+
     /// Answers: messages that were sent count, whatever came then.
     fn finish(self, shared: &Shared, result: Result<(), i32>) {
         let Sending { notification, many, sent, .. } = self;

@@ -2,14 +2,18 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
-use netshunt_notify::Notification;
+use netshunt_notify::{Notification, TargetAddr};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use super::Written;
 use super::attached::Attached;
 use super::message::{self, Limits, Message};
+use crate::calls::connect::send_timeout;
 use crate::calls::{Calls, Subject};
 use crate::ends::End;
+use crate::pending::Pending;
 use crate::stack::{Ask, Outgoing, To};
 
 impl Calls {
@@ -18,6 +22,24 @@ impl Calls {
             Ok(ask) => self.ask_end(notification, end, ask),
             Err(errno) => notification.fail(errno),
         }
+    }
+
+    /// On the watch: a send waits for room, as long as no signal and no time-out ends that.
+    pub(in crate::calls) fn send_stalled(
+        &self,
+        pending: Pending,
+        until: Option<Instant>,
+        sent: Vec<(TargetAddr, usize)>,
+    ) {
+        let Some(thread) = pending.thread() else { return };
+        let limit = until.map(|at| (at, libc::EAGAIN));
+        if sent.is_empty() {
+            return self.waits.add(pending, thread, limit);
+        }
+        let sends = self.sends.clone();
+        let begun =
+            move |notification| sends.answer_on_the_watch(Written { notification, sent: sent.clone() });
+        self.waits.add_begun(pending, thread, limit, begun);
     }
 
     fn outgoing(&self, notification: &Notification, subject: &Subject, end: &Arc<End>) -> Result<Ask, i32> {
@@ -51,11 +73,13 @@ impl Calls {
                 Err(errno) => return Err(errno),
             }
         }
+        let waits = status & OFlag::O_NONBLOCK.bits() == 0 && flags & libc::MSG_DONTWAIT == 0;
         Ok(Ask::Send {
             messages: judged,
             flags: flags & !libc::MSG_ZEROCOPY,
             many: notification.call() == libc::SYS_sendmmsg,
-            waits: status & OFlag::O_NONBLOCK.bits() == 0 && flags & libc::MSG_DONTWAIT == 0,
+            waits,
+            limit: if waits { send_timeout(subject) } else { None },
         })
     }
 }
