@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use netshunt_tests::{Launch, Run, World, eventually, is_nightly};
+use netshunt_tests::{DEADLINE, Launch, Run, World, eventually, is_nightly, until};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// `--net=` and the rules: one server may be reached past the stack, and with a link another through it.
@@ -261,6 +261,14 @@ attacks! {
     listening_while_others_meddle: "serve" "states" Anybody;
     a_listener_swapped_during_accept: "serve" "swapped_accept" Nobody;
 
+    a_crowd_of_servers_killed_while_connections_come: "processes" "storm" Nobody;
+    connects_that_wait_for_the_dead: "processes" "abandoned" Nobody;
+    a_table_of_descriptors_shared_by_processes: "processes" "shared_table" Anybody;
+    descriptors_taken_from_another_guest: "processes" "taken" Anybody;
+    interfaces_of_the_host: "processes" "interfaces" Root;
+    the_private_place_of_a_listener: "processes" "place" Anybody;
+    typing_into_a_terminal: "processes" "terminal" Nobody;
+
     memory_of_the_supervisor: "supervisor" "memory" Anybody;
     descriptors_of_the_supervisor: "supervisor" "descriptors" Anybody;
 
@@ -274,6 +282,22 @@ attacks! {
     a_tracer_behind_a_filter: "threads" "traced_filter" Anybody;
     a_process_that_is_not_dumpable: "threads" "undumpable" Anybody;
     a_program_that_is_not_readable: "threads" "unreadable" Anybody;
+}
+
+/// A local process that is no guest connects to where a listener waits for the supervisor.
+#[test]
+fn strangers_at_the_private_place_of_a_listener() {
+    let range = Range::new();
+    let mut run = range.guest(&["--net=link"], "processes", &["besieged"]).start();
+    run.prints("ready");
+    // Nor of the same user, who may share a port (SO_REUSEPORT).
+    let other = ["setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", "--"];
+    let stranger = range.native("processes", &["knock"]).as_root().wrapper(other).run();
+    let run = run.wait();
+    assert!(number(&stranger, "knocked=") > 0, "it found no place\n{}", stranger.describe());
+    assert!(!stranger.stdout().contains("shared a place"), "{}", stranger.describe());
+    assert!(!run.stdout().contains("OPEN: "), "{}", run.describe());
+    assert!(number(&run, "tries=") > 0, "it served nobody\n{}", run.describe());
 }
 
 /// Without the control: it would end the test.
@@ -400,6 +424,23 @@ mod datagrams {
     #[test]
     fn to_denied_servers_by_every_call() {
         attack("calls", false);
+    }
+
+    /// Interfaces, sources, source routes, groups.
+    #[test]
+    fn by_ways_of_the_guests_own() {
+        attack("ways", false);
+    }
+
+    #[test]
+    fn received_to_where_nobody_may_write() {
+        let range = Range::new();
+        let open = range.world.far.inside(|| UdpSocket::bind("192.0.2.10:7001"));
+        let open = open.expect("the world is the test's own");
+        range.allowed.add(open, UdpSocket::set_nonblocking, |s| s.recv(&mut [0; 64]).map(drop));
+        let run = range.repelled(&["--net=link", "--deny=192.0.2.11"], "datagrams", &["pointers"]);
+        run.assert_success();
+        assert!(until(DEADLINE, || range.allowed.heard() > 0), "it serves no more\n{}", run.describe());
     }
 
     #[test]
@@ -726,6 +767,14 @@ mod stalls {
     #[test]
     fn a_queue_locked_by_a_receive() {
         attack_over("locked_queue", &[&["--net=link", "--deny=192.0.2.11"]]);
+    }
+
+    #[test]
+    fn a_datagram_in_a_page_that_never_comes() {
+        attack_over(
+            "datagram_page",
+            &[&["--net=link,host-bypass", "--bypass=192.0.2.10:7000", "--deny=192.0.2.11"]],
+        );
     }
 
     #[test]

@@ -80,6 +80,22 @@ fn what_needs_no_supervisor_is_decided_in_the_kernel() {
     call.succeed(0);
 }
 
+/// In the kernel, whatever stands above the low word; other calls of terminals are the kernel's own.
+#[test]
+fn nothing_is_typed_into_a_terminal() {
+    let (mut guest, _desk) = Guest::watched(|board| {
+        let calls = [libc::TIOCSTI, 0x541c, 0xffff_0000_0000 | libc::TIOCSTI, libc::TIOCGWINSZ, 0x4050_5412];
+        for (cell, call) in (0..).zip(calls) {
+            board.set(cell, raw(libc::SYS_ioctl as u64, u64::MAX, call));
+        }
+    });
+    let board = guest.board;
+    guest.end();
+    let answers: Vec<i64> = (0..5).map(|cell| board.get(cell)).collect();
+    let (eio, ebadf) = (-i64::from(libc::EIO), -i64::from(libc::EBADF));
+    assert_eq!(answers, [eio, eio, eio, ebadf, ebadf]);
+}
+
 #[test]
 fn what_the_table_notifies_is_notified() {
     let (_guest, desk) = Guest::watched(|_| {

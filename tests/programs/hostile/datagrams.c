@@ -88,6 +88,106 @@ static void calls(void)
 	control_message(SOL_SOCKET, SCM_RIGHTS, fds, sizeof fds);
 }
 
+/* Interfaces and sources that are not ours, groups, routes by every kind of header: the way a packet takes. */
+static void ways(void)
+{
+	static const int numbers[] = { 0, 1, 2, 3, 77, -1, INT32_MAX, INT32_MIN };
+	static const char *const sources[] = { "0.0.0.0", LOOPBACK, "192.0.2.1", "10.0.2.15", DENIED, "224.0.0.1", "255.255.255.255" };
+	for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+		for (size_t j = 0; j < sizeof sources / sizeof *sources; j++) {
+			struct in_pktinfo from = { numbers[i], { inet_addr(sources[j]) }, { inet_addr(DENIED) } };
+			control_message(IPPROTO_IP, IP_PKTINFO, &from, sizeof from);
+		}
+	/* RFC 8200 (0), 6275 (2), 8754 (4), and none. */
+	for (int kind = 0; kind < 6; kind++) {
+		unsigned char header[24] = { 17, 2, kind, 1 };
+		static const int names[] = { 3, 4, 5, IPV6_RTHDR, IPV6_HOPOPTS, IPV6_DSTOPTS, IPV6_RTHDRDSTOPTS, 6 };
+		struct sockaddr_in6 open = at6("2001:db8::10", ALLOWED_PORT + 1);
+		inet_pton(AF_INET6, DENIED6, header + 8);
+		for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+			struct iovec data = { "x", 1 };
+			char room[256] = { 0 };
+			struct msghdr message = { &open, sizeof open, &data, 1, room, CMSG_SPACE(sizeof header), 0 };
+			struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+			int s = udp(AF_INET6);
+			*head = (struct cmsghdr){ CMSG_LEN(sizeof header), IPPROTO_IPV6, names[i] };
+			memcpy(CMSG_DATA(head), header, sizeof header);
+			if (sendmsg(s, &message, 0) == 1)
+				printf("OPEN: a header %d of kind %d\n", names[i], kind);
+			if (!setsockopt(s, IPPROTO_IPV6, names[i], header, sizeof header))
+				printf("OPEN: an option %d of kind %d\n", names[i], kind);
+			tries++;
+			close(s);
+		}
+	}
+	static const char *const groups[] = { "224.0.0.1", "224.0.0.251", "239.1.2.3" };
+	for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+		struct sockaddr_in group = at(groups[i], DENIED_PORT);
+		struct ip_mreqn join = { group.sin_addr, { INADDR_ANY }, 0 };
+		int s = udp(AF_INET), loop = 1, ttl = 255;
+		said("joined", setsockopt(s, IPPROTO_IP, IP_ADD_MEMBERSHIP, &join, sizeof join));
+		said("interface", setsockopt(s, IPPROTO_IP, IP_MULTICAST_IF, &join, sizeof join));
+		setsockopt(s, IPPROTO_IP, IP_MULTICAST_LOOP, &loop, sizeof loop);
+		setsockopt(s, IPPROTO_IP, IP_MULTICAST_TTL, &ttl, sizeof ttl);
+		if (sendto(s, "x", 1, 0, (void *)&group, sizeof group) == 1)
+			printf("OPEN: sent to a group\n");
+		close(s);
+	}
+	struct sockaddr_in open = at(ALLOWED, ALLOWED_PORT + 1);
+	said("to the open one", sendto(udp(AF_INET), "x", 1, 0, (void *)&open, sizeof open));
+}
+
+/* Everything that a receive is told to write to, somewhere where nobody may write. */
+static void pointers(void)
+{
+	struct sockaddr_in here = at(LOOPBACK, 0), open = at(ALLOWED, ALLOWED_PORT + 1);
+	socklen_t size = sizeof here;
+	int s = udp(AF_INET);
+	bind(s, (void *)&here, sizeof here);
+	getsockname(s, (void *)&here, &size);
+	char *fixed = mmap(0, 4096, PROT_READ, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	static char victim[4096];
+	void *const wrong[] = { NULL, (void *)8, (void *)-1, (void *)(1L << 47), (void *)0xffffffff81000000, fixed, victim };
+	static const size_t lengths[] = { 0, 1, SIZE_MAX, SIZE_MAX >> 1, 1L << 40 };
+	for (int i = 0; i < 7; i++)
+		for (int j = 0; j < 5; j++)
+			for (int part = 0; part < 6; part++) {
+				char room[64], control[64];
+				struct iovec data[2] = { { room, sizeof room }, { room, sizeof room } };
+				struct mmsghdr many[3] = { 0 };
+				struct timespec soon = { 0, 1000000 };
+				for (int n = 0; n < 3; n++)
+					many[n].msg_hdr = (struct msghdr){ &here, sizeof here, data, 2, control, sizeof control, 0 };
+				struct msghdr *m = &many[1].msg_hdr;
+				void *at = wrong[i];
+				switch (part) {
+				case 0: m->msg_name = at; break;
+				case 1: m->msg_iov = at, m->msg_iovlen = lengths[j]; break;
+				case 2: data[1] = (struct iovec){ at, lengths[j] }; break;
+				case 3: m->msg_control = at, m->msg_controllen = lengths[j]; break;
+				/* Written over while it is written to. */
+				case 4: data[0] = (struct iovec){ many, sizeof many }; break;
+				}
+				sendto(s, many, sizeof many, 0, (void *)&here, sizeof here);
+				sendto(s, many, sizeof many, 0, (void *)&here, sizeof here);
+				struct pollfd p = { s, POLLIN, 0 };
+				poll(&p, 1, 50);
+				recvmmsg(s, part == 5 ? at : many, part == 5 ? UINT32_MAX : 3, MSG_DONTWAIT, j & 1 ? at : (void *)&soon);
+				sendmmsg(s, part == 5 ? at : many, 3, MSG_DONTWAIT);
+				recvmsg(s, part == 5 ? at : m, MSG_DONTWAIT);
+				recvfrom(s, at, lengths[j], MSG_DONTWAIT, at, at);
+				here.sin_family = AF_INET, tries++;
+				while (recv(s, room, sizeof room, MSG_DONTWAIT) >= 0)
+					;
+			}
+	for (int i = 0; i < 4096; i++)
+		if (fixed[i]) {
+			printf("OPEN: wrote where nobody may write\n");
+			break;
+		}
+	said("to the open one", sendto(udp(AF_INET), "x", 1, 0, (void *)&open, sizeof open));
+}
+
 static volatile struct sockaddr_in address;
 static _Atomic long changes;
 static _Atomic int stop;
@@ -372,7 +472,8 @@ static void crowd(void)
 int main(int argc, char **argv)
 {
 	static const struct { const char *name; void (*attack)(void); } each[] = {
-		{ "alone", alone }, { "calls", calls }, { "crowd", crowd }, { "exchanged", exchanged }, { "flood", flood }, { "swapped", swapped }, { 0 },
+		{ "alone", alone }, { "calls", calls }, { "crowd", crowd }, { "exchanged", exchanged }, { "flood", flood },
+		{ "pointers", pointers }, { "swapped", swapped }, { "ways", ways }, { 0 },
 	};
 	signal(SIGPIPE, SIG_IGN);
 	for (int i = 0; argc > 1 && each[i].name; i++)

@@ -177,6 +177,45 @@ static void page_attack(void)
 	setsockopt(s, IPPROTO_TCP, TCP_NODELAY, page, 4);
 }
 
+static int datagram;
+static struct msghdr *held_message;
+
+static void send_held(void)
+{
+	sendmsg(datagram, held_message, 0);
+}
+
+static void receive_held(void)
+{
+	recvmsg(datagram, held_message, 0);
+}
+
+/* A datagram's data, where another is to go, and where one is to be received: each in a process that the page may hold. */
+static void datagram_page_attack(void)
+{
+	static char room[16];
+	static struct iovec data;
+	static struct sockaddr_in to;
+	static struct msghdr messages[2];
+	mount_fuse();
+	void *page = map_page();
+	to = at(ALLOWED, ALLOWED_PORT);
+	datagram = socket(AF_INET, SOCK_DGRAM, 0);
+	bind(datagram, (void *)&(struct sockaddr_in){ .sin_family = AF_INET }, sizeof to);
+	ready();
+	data = (struct iovec){ page, 16 };
+	messages[0] = (struct msghdr){ &to, sizeof to, &data, 1, NULL, 0, 0 };
+	messages[1] = (struct msghdr){ page, sizeof to, &(struct iovec){ room, 16 }, 1, NULL, 0, 0 };
+	for (int i = 0; i < 2; i++) {
+		held_message = &messages[i];
+		if (!fork())
+			send_held(), _exit(0);
+	}
+	held_message = page;
+	if (!fork())
+		receive_held(), _exit(0);
+}
+
 static void path_attack(void)
 {
 	mount_fuse();
@@ -425,6 +464,7 @@ static void locked_queue_attack(void)
 #define ATTACK(name, length) static void name(void) { beside(name##_attack, length); }
 ATTACK(connects, 3)
 ATTACK(crowd, 3)
+ATTACK(datagram_page, 6)
 ATTACK(flag, 6)
 ATTACK(locked_bind, 4)
 ATTACK(locked_connect, 4)
@@ -438,7 +478,7 @@ ATTACK(uffd, 5)
 int main(int argc, char **argv)
 {
 	static const struct attack attacks[] = {
-		{ "connects", connects }, { "crowd", crowd }, { "flag", flag }, { "page", page },
+		{ "connects", connects }, { "crowd", crowd }, { "datagram_page", datagram_page }, { "flag", flag }, { "page", page },
 		{ "locked_bind", locked_bind }, { "locked_connect", locked_connect },
 		{ "locked_option", locked_option }, { "locked_past", locked_past },
 		{ "locked_queue", locked_queue }, { "path", path }, { "uffd", uffd }, { 0 },

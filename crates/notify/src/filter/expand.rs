@@ -40,6 +40,11 @@ fn choices(when: &When) -> Vec<Masked> {
             around(values, mask, 0, 0, &mut |mask, value| blocks.push(Masked::low(arg, mask, value)));
             blocks
         }
+        When::NoneOfGroup { arg, mask, group, values } => {
+            let mut blocks = Vec::new();
+            around(values, !mask, mask, group, &mut |mask, value| blocks.push(Masked::low(arg, mask, value)));
+            blocks
+        }
         When::NotNull { arg } => {
             (0..u64::BITS).map(|bit| Masked { arg, mask: 1 << bit, value: 1 << bit }).collect()
         }

@@ -39,6 +39,17 @@ pub enum When {
         /// The values.
         values: &'static [u32],
     },
+    /// `argument & mask` is `group`, and the argument is none of these values.
+    NoneOfGroup {
+        /// The position, from 0.
+        arg: u8,
+        /// The bits that name the group.
+        mask: u32,
+        /// What they are.
+        group: u32,
+        /// Values of the group.
+        values: &'static [u32],
+    },
     /// A pointer, not NULL.
     NotNull {
         /// The position, from 0.
@@ -77,6 +88,9 @@ impl When {
         let low = |arg: u8| args[usize::from(arg)] as u32;
         match *self {
             When::NoneOf { arg, mask, values } => !values.contains(&(low(arg) & mask)),
+            When::NoneOfGroup { arg, mask, group, values } => {
+                low(arg) & mask == group && !values.contains(&low(arg))
+            }
             When::NotNull { arg } => args[usize::from(arg)] != 0,
             When::Null { arg } => args[usize::from(arg)] == 0,
             When::OneOf { arg, mask, values } => values.contains(&(low(arg) & mask)),

@@ -17,6 +17,11 @@ const TYPE: u32 = !((libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u32);
 /// `SIOC*` (include/uapi/linux/sockios.h): the second byte is 0x89.
 const IOCTL_GROUP: u32 = 0xff00;
 const SIOC: u32 = 0x8900;
+/// Terminals' (include/uapi/asm-generic/ioctls.h), among others.
+const TERMINAL: u32 = 0x5400;
+const TYPED: &[u32] = &[libc::TIOCSTI as u32, TIOCLINUX];
+/// linux/tiocl.h, of the console: pastes what is selected.
+const TIOCLINUX: u32 = 0x541c;
 
 const CLONE_NEWTIME: u32 = 0x80;
 const NAMESPACES: u32 = CLONE_NEWTIME
@@ -152,7 +157,12 @@ static TABLE: &[Rule] = &[
     rule("recvmmsg", &[], Notify, "a datagram's sender is known to the stack; continued for other sockets"),
 
     // Interfaces and routes.
-    rule("ioctl", &[When::NoneOf { arg: 1, mask: IOCTL_GROUP, values: &[SIOC] }], Allow, "not of a socket"),
+    rule("ioctl", &[When::NoneOf { arg: 1, mask: IOCTL_GROUP, values: &[SIOC, TERMINAL] }], Allow,
+        "not of a socket"),
+    rule("ioctl", &[When::NoneOfGroup { arg: 1, mask: IOCTL_GROUP, group: TERMINAL, values: TYPED }], Allow,
+        "not of a socket"),
+    rule("ioctl", &[is(1, TYPED)], Errno(libc::EIO),
+        "types into the terminal, for whoever reads it after us; EIO is what dev.tty.legacy_tiocsti=0 answers"),
     rule("ioctl", &[When::OneOf { arg: 1, mask: IOCTL_GROUP, values: &[SIOC] }], Notify,
         "interfaces and routes are the stack's"),
 
