@@ -133,3 +133,27 @@ fn without_ipv6_on_the_link_the_loopback_has_it_still() {
     assert!(on.ends_with(&format!("ECONNREFUSED connected {inside}")), "{on}");
     assert!(on.contains("default via") && !off.contains("default"), "{on}\n{off}");
 }
+
+/// The link-local address is the guest's own from the start: for UDP and TCP, and no rule has to name it.
+#[test]
+fn the_own_link_local_address_is_near() {
+    let world = World::new();
+    let script = "import socket, subprocess\n\
+                  words = ['ip', '-6', '-o', 'addr', 'show', 'scope', 'link']\n\
+                  own = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()\n\
+                  own = own[own.index('inet6') + 1].split('/')[0] + '%' + own[1]\n\
+                  for kind in socket.SOCK_DGRAM, socket.SOCK_STREAM:\n    \
+                      at = socket.getaddrinfo(own, 0, type=kind)[0][4]\n    \
+                      server, client = socket.socket(socket.AF_INET6, kind), socket.socket(socket.AF_INET6, kind)\n    \
+                      server.settimeout(10)\n    \
+                      server.bind(at)\n    \
+                      if kind == socket.SOCK_STREAM:\n        \
+                          server.listen()\n    \
+                      client.connect(server.getsockname())\n    \
+                      client.send(b'x')\n    \
+                      peer = server.accept()[1] if kind == socket.SOCK_STREAM else server.recvfrom(9)[1]\n    \
+                      print(peer == client.getsockname(), peer[0] == at[0], peer[3] == at[3])";
+    let run = world.netshunt_with(["--net=link"]).command(["python3", "-c", script]).run();
+    run.assert_success();
+    assert_eq!(run.stdout(), "True True True\n".repeat(2), "{}", run.describe());
+}

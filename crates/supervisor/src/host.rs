@@ -1,7 +1,7 @@
 //! What the policy must know of the host: its addresses, and ours in the stack.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
@@ -31,11 +31,20 @@ pub fn surroundings(network: Option<&Network>, shunt: bool, dns: bool) -> io::Re
 fn guest_addresses(network: Option<&Network>) -> Vec<IpNet> {
     let mut own = vec![
         IpNet::V4(ipnet::Ipv4Net::new_assert([127, 0, 0, 0].into(), 8)),
-        IpNet::from(IpAddr::from(std::net::Ipv6Addr::LOCALHOST)),
+        IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST)),
     ];
     own.extend(network.and_then(|n| n.v4).map(|v4| IpNet::from(IpAddr::from(v4.address.addr()))));
-    own.extend(network.and_then(|n| n.v6).map(|v6| IpNet::from(IpAddr::from(v6.address.addr()))));
+    if let Some((network, v6)) = network.and_then(|network| Some((network, network.v6?))) {
+        own.push(IpAddr::from(v6.address.addr()).into());
+        own.push(IpAddr::from(link_local(network.mac)).into());
+    }
     own
+}
+
+/// The address that a Linux interface gives itself (RFC 4291, appendix A): the stack has it too.
+fn link_local([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
+    let identifier = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+    Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(u64::from_be_bytes(identifier)))
 }
 
 /// The networks that the link answers for by itself.
@@ -79,4 +88,15 @@ pub(crate) fn namespace() -> io::Result<(u64, u64)> {
     let socket = sys::tcp_socket()?;
     let cookie = sys::cookie(socket.as_fd(), libc::SO_NETNS_COOKIE)?;
     Ok((cookie, std::fs::metadata("/proc/thread-self/ns/net")?.ino()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_names_itself_after_its_hardware_address() {
+        let own = link_local([0x52, 0x54, 0, 0x6e, 0x73, 0x15]);
+        assert_eq!(own, "fe80::5054:ff:fe6e:7315".parse::<Ipv6Addr>().unwrap());
+    }
 }

@@ -120,6 +120,10 @@ pub(super) fn add_nic(
 /// that never reorders, so one duplicate is a loss; and it is near, so silence is one soon.
 const LOSS: [(&str, &str); 2] = [("net/ipv4/tcp_reordering", "1"), ("net/ipv4/tcp_rto_min_us", "10000")];
 
+/// Nobody else is on the wire who could have the interface's link-local address (ip-sysctl.rst): it need not be
+/// asked for, which would keep guests from binding to it for their first second or two (RFC 4862, 5.4).
+const SOLE: (&str, &str) = ("net/ipv6/conf/eth0/accept_dad", "0");
+
 /// What an ordinary user may: the network is the guest's own (ip-sysctl.rst).
 const OPEN: [(&str, &str); 2] =
     [("net/ipv4/ping_group_range", "0 2147483647"), ("net/ipv4/ip_unprivileged_port_start", "0")];
@@ -131,7 +135,7 @@ pub(super) fn open(kernel: &Kernel) -> io::Result<()> {
 
 /// Gives the stack its addresses and routes, and makes it fit for the link.
 pub(super) fn configure(kernel: &Kernel, nic: Nic, network: &Network) -> io::Result<()> {
-    LOSS.iter().try_for_each(|(name, value)| kernel.sysctl(name, value))?;
+    LOSS.iter().chain([&SOLE]).try_for_each(|(name, value)| kernel.sysctl(name, value))?;
     let interface = nic.ifindex;
     kernel.interface_up(interface)?;
     if let Some(v4) = network.v4 {
