@@ -1,9 +1,8 @@
 //! Servers and clients in the languages that people write them in, each by what its runtime waits with.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::sync::OnceLock;
 
 use super::{PORT, Pair, Transport, certificate};
 use crate::{World, copy_program};
@@ -12,9 +11,9 @@ use crate::{World, copy_program};
 const DONE: &str = "every byte came back\n";
 
 impl Pair {
-    /// net/http of Go, in a static program that makes its system calls itself.
+    /// net/http of Go, whose programs make their system calls themselves.
     pub fn go(world: &World) -> Self {
-        Self::of_runtime(vec![copied(world, go_program())], 10 << 20)
+        Self::of_runtime(vec![go_program(world)], 10 << 20)
     }
 
     /// java.nio: a selector on either side, in the language's own source form.
@@ -66,22 +65,17 @@ fn copied(world: &World, program: &Path) -> String {
     copy.display().to_string()
 }
 
-/// Builds the Go program, once a test program; its compiler keeps what it has built before.
-fn go_program() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let folder = tempfile::tempdir_in("/tmp").expect("/tmp is writable").keep();
-        let program = folder.join("go-web");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/pairs/web.go");
-        let built = Command::new("go")
-            .args(["build", "-o"])
-            .args([&program, &source])
-            .env("CGO_ENABLED", "0")
-            .env("GO111MODULE", "off")
-            .env("GOCACHE", folder.join("cache"))
-            .output()
-            .expect("golang-go is installed");
-        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
-        program
-    })
+/// Builds the Go program.
+fn go_program(world: &World) -> String {
+    let program = world.folder().join("go-web").display().to_string();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs/pairs/web.go");
+    let built = Command::new("go")
+        .args(["build", "-o", &program])
+        .arg(source)
+        .env("GO111MODULE", "off")
+        .env("GOCACHE", world.folder().join("go-cache"))
+        .output()
+        .expect("golang-go is installed");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    program
 }
