@@ -95,6 +95,14 @@ const PACKAGES: &[Package] = &[
     package(Test, "postgresql-15", File("/usr/lib/postgresql/15/bin/pgbench"), "programs under test"),
     package(Test, "openjdk-17-jdk-headless", Program("javac"), "a program under test"),
     package(Test, "golang-go", Program("go"), "builds the Go program under test"),
+    package(
+        Test,
+        "libpython3.11-testsuite",
+        File("/usr/lib/python3.11/test/test_socket.py"),
+        "CPython's own tests, run in netshunt",
+    ),
+    package(Test, "golang-1.19-go", File("/usr/lib/go-1.19/bin/go"), "builds Go's own tests"),
+    package(Test, "golang-1.19-src", File("/usr/share/go-1.19/src/net/net_test.go"), "Go's own tests"),
     package(Test, "strace", Program("strace"), "counts the system calls of a program under test"),
 ];
 
