@@ -38,8 +38,9 @@ pub(crate) struct Arrivals(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// By P's address.
-    waiting: HashMap<SocketAddr, Arrival>,
+    /// By P's address and the listener: P's port is chosen by connect(2), for one place at a time, so that two which
+    /// come to different listeners may have the same.
+    waiting: HashMap<(SocketAddr, Cookie), Arrival>,
     /// Listeners on which somebody waits in accept(2).
     wanted: HashSet<Cookie>,
 }
@@ -59,15 +60,13 @@ impl Arrivals {
         let mut inner = self.lock();
         let (at, made, arrival) = connect()?;
         let wanted = inner.wanted.contains(&arrival.listener);
-        inner.waiting.insert(at, arrival);
+        inner.waiting.insert((at, arrival.listener), arrival);
         Ok((made, wanted))
     }
 
     /// Takes the connection whose P is at that address.
     pub(crate) fn take(&self, at: SocketAddr, listener: Cookie) -> Option<Arrival> {
-        let mut inner = self.lock();
-        let found = inner.waiting.get(&at).is_some_and(|arrival| arrival.listener == listener);
-        found.then(|| inner.waiting.remove(&at)).flatten()
+        self.lock().waiting.remove(&(at, listener))
     }
 
     /// A listener is gone, and with it what waited for it.
@@ -90,6 +89,21 @@ impl Arrivals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Among a thousand servers, one was never told of its connection.
+    #[test]
+    fn two_that_come_to_different_listeners_from_the_same_port_are_two() {
+        let (arrivals, at) = (Arrivals::default(), "127.0.0.1:1".parse().unwrap());
+        for listener in [Cookie(1), Cookie(2)] {
+            let stage = Stage::Fresh { id: listener.0 };
+            arrivals.enter(|| Ok((at, (), Arrival { listener, local: at, peer: at, stage }))).unwrap();
+        }
+        for listener in [Cookie(1), Cookie(2)] {
+            assert!(
+                matches!(arrivals.take(at, listener).unwrap().stage, Stage::Fresh { id } if id == listener.0)
+            );
+        }
+    }
 
     #[test]
     fn only_the_listener_that_it_came_to_gets_a_connection() {
