@@ -6,6 +6,9 @@ pub(crate) const MINIMUM: &[(&str, usize)] = &[
     ("unit", 495),
     ("e2e-slirp-root", 341),
     ("e2e-slirp-user", 341),
+    ("unit", 495),
+    ("e2e-slirp-root", 341),
+    ("e2e-slirp-user", 341),
     ("e2e-passt-user", 260),
     ("e2e-oldpasst-user", 111),
     ("e2e-vhost-root", 186),
@@ -63,6 +66,7 @@ pub(crate) const NOT_OVER_EVERY_LINK: &[(&str, &[&str], &str)] = &[
         &[OLD, VHOST],
         "who waits for what is not the link's affair; the newest passt's stream mode runs it",
     ),
+    ("waits", &["passt", OLD, VHOST], "who waits for what is not the link's affair"),
 ];
 
 const OLD: &str = "old-passt";
