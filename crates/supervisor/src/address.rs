@@ -80,17 +80,6 @@ fn encode_v6(address: SocketAddrV6) -> Vec<u8> {
     bytes
 }
 
-/// Where a guest that names `address` wants to go: an IPv4 destination in its own form, and in the place of the
-/// unspecified address the loopback, as Linux has it (ip_route_output_key_hash_rcu(), tcp_v6_connect()).
-pub(crate) fn destination(address: SocketAddr) -> SocketAddr {
-    let address = canonical(address);
-    match address.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => SocketAddr::new(Ipv6Addr::LOCALHOST.into(), address.port()),
-        _ => address,
-    }
-}
-
 /// An IPv4 address in its own form, however the guest wrote it.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
@@ -105,6 +94,48 @@ pub(crate) fn for_family(address: SocketAddr, v6_socket: bool) -> SocketAddr {
         (IpAddr::V4(ip), true) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
         _ => address,
     }
+}
+
+/// What connect(2) and bind(2) of a TCP socket make of an address (tcp_v4_connect(), tcp_v6_connect() and
+/// inet_bind_sk(), inet6_bind_sk()): one of its own family, whatever its length says of another.
+pub(crate) fn of_family(bytes: &[u8], v6: bool) -> Result<SocketAddr, i32> {
+    let family = bytes.get(..FAMILY).and_then(|family| family.try_into().ok()).map(u16::from_ne_bytes);
+    let (short, own) = if v6 { (V6_SHORT, libc::AF_INET6) } else { (V4, libc::AF_INET) };
+    match family {
+        Some(_) if bytes.len() < short => Err(libc::EINVAL),
+        Some(family) if i32::from(family) == own => match Address::parse(bytes) {
+            Some(Address::Inet(address)) => Ok(address),
+            _ => Err(libc::EINVAL),
+        },
+        Some(_) => Err(libc::EAFNOSUPPORT),
+        None => Err(libc::EINVAL),
+    }
+}
+
+/// Where a connection or a datagram goes that is for `address`, from a socket that is bound to `from`. The
+/// unspecified address is, for the kernel, that of the sender itself, or the loopback's
+/// (ip_route_output_key_hash_rcu() in net/ipv4/route.c, tcp_v6_connect()).
+pub(crate) fn destination(address: SocketAddr, from: Option<SocketAddr>) -> SocketAddr {
+    let mut to = canonical(address);
+    // Only a link-local address has a scope; what is said of others is not kept.
+    if let SocketAddr::V6(to) = &mut to
+        && !to.ip().is_unicast_link_local()
+        && !to.ip().is_multicast()
+    {
+        to.set_scope_id(0);
+    }
+    let own = from.map(|from| canonical(from).ip()).filter(|ip| !ip.is_unspecified());
+    match to.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => {
+            to.set_ip(own.filter(IpAddr::is_ipv4).unwrap_or(Ipv4Addr::LOCALHOST.into()));
+        }
+        IpAddr::V6(ip) if ip.is_unspecified() => to.set_ip(match own {
+            Some(IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
+            _ => Ipv6Addr::LOCALHOST.into(),
+        }),
+        _ => {}
+    }
+    to
 }
 
 #[cfg(test)]
@@ -126,6 +157,36 @@ mod tests {
         assert_eq!(mapped.to_string(), "[::ffff:192.0.2.7]:80");
         assert_eq!(canonical(mapped), plain);
         assert_eq!(for_family(plain, true), mapped);
+    }
+
+    #[test]
+    fn an_unspecified_destination_is_the_sender_itself_or_the_loopback() {
+        let to = |address: &str, from: Option<&str>| {
+            destination(address.parse().unwrap(), from.map(|from| from.parse().unwrap())).to_string()
+        };
+        assert_eq!(to("0.0.0.0:80", None), "127.0.0.1:80");
+        assert_eq!(to("0.0.0.0:80", Some("0.0.0.0:7")), "127.0.0.1:80");
+        assert_eq!(to("0.0.0.0:80", Some("10.0.2.15:7")), "10.0.2.15:80");
+        assert_eq!(to("[::ffff:0.0.0.0]:80", None), "127.0.0.1:80");
+        assert_eq!(to("[::]:80", None), "[::1]:80");
+        assert_eq!(to("[::]:80", Some("[::ffff:127.0.0.1]:7")), "127.0.0.1:80");
+        assert_eq!(to("[2001:db8::1%7]:80", None), "[2001:db8::1]:80");
+        assert_eq!(to("[fe80::1%7]:80", None), "[fe80::1%7]:80");
+        assert_eq!(to("192.0.2.7:80", Some("10.0.2.15:7")), "192.0.2.7:80");
+    }
+
+    #[test]
+    fn an_address_is_one_of_the_sockets_own_family() {
+        let v4 = encode("192.0.2.7:80".parse().unwrap(), false);
+        let v6 = encode("[2001:db8::1]:80".parse().unwrap(), true);
+        assert!(of_family(&v4, false).is_ok() && of_family(&v6, true).is_ok());
+        // Longer than it need be, and of the other family.
+        assert_eq!(of_family(&v6, false), Err(libc::EAFNOSUPPORT));
+        assert_eq!(of_family(&v6[..16], false), Err(libc::EAFNOSUPPORT));
+        // Too short for an AF_INET6 socket, whatever it is.
+        assert_eq!(of_family(&v4, true), Err(libc::EINVAL));
+        assert_eq!(of_family(&[1, 0, b'a'], false), Err(libc::EINVAL));
+        assert_eq!(of_family(&[], false), Err(libc::EINVAL));
     }
 
     #[test]

@@ -147,14 +147,20 @@ pub(crate) fn side(level: i32, name: i32) -> Side {
 fn socket(name: i32) -> Side {
     match name {
         libc::SO_KEEPALIVE | libc::SO_LINGER | libc::SO_RCVBUF | libc::SO_SNDBUF => Side::Both,
-        libc::SO_BUSY_POLL
+        // Of those that make no difference to TCP, SO_BROADCAST, SO_NO_CHECK and SO_RXQ_OVFL, programs are told
+        // that they are set.
+        libc::SO_BROADCAST
+        | libc::SO_BUSY_POLL
+        | libc::SO_DONTROUTE
         | libc::SO_INCOMING_CPU
+        | libc::SO_NO_CHECK
         | libc::SO_OOBINLINE
         | libc::SO_PASSCRED
         | libc::SO_PREFER_BUSY_POLL
         | libc::SO_RCVLOWAT
         | libc::SO_RCVTIMEO
         | libc::SO_REUSEADDR
+        | libc::SO_RXQ_OVFL
         | libc::SO_SNDTIMEO
         | libc::SO_TIMESTAMP
         | libc::SO_TIMESTAMPNS
@@ -197,7 +203,12 @@ fn tcp(name: i32) -> Side {
 fn ip(name: i32) -> Side {
     match name {
         libc::IP_MTU_DISCOVER | libc::IP_TOS | libc::IP_TTL => Side::Stack,
-        libc::IP_RECVERR | libc::IP_RECVTOS => Side::Guest,
+        libc::IP_MULTICAST_LOOP
+        | libc::IP_MULTICAST_TTL
+        | libc::IP_PKTINFO
+        | libc::IP_RECVERR
+        | libc::IP_RECVTOS
+        | libc::IP_RECVTTL => Side::Guest,
         IP_BIND_ADDRESS_NO_PORT | IP_LOCAL_PORT_RANGE => Side::Ignored,
         // A source route would lead a packet past the verdict.
         libc::IP_OPTIONS => Side::Refused(libc::EPERM),
@@ -209,7 +220,12 @@ fn ip(name: i32) -> Side {
 fn ipv6(name: i32) -> Side {
     match name {
         libc::IPV6_MTU_DISCOVER | libc::IPV6_TCLASS | libc::IPV6_UNICAST_HOPS => Side::Stack,
-        libc::IPV6_RECVERR | libc::IPV6_RECVTCLASS => Side::Guest,
+        libc::IPV6_MULTICAST_HOPS
+        | libc::IPV6_MULTICAST_LOOP
+        | libc::IPV6_RECVERR
+        | libc::IPV6_RECVHOPLIMIT
+        | libc::IPV6_RECVPKTINFO
+        | libc::IPV6_RECVTCLASS => Side::Guest,
         libc::IPV6_V6ONLY => Side::V6Only,
         IPV6_ADDR_PREFERENCES | IPV6_AUTOFLOWLABEL | IPV6_FLOWINFO_SEND => Side::Ignored,
         libc::IPV6_RTHDR

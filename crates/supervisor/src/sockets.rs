@@ -47,7 +47,7 @@ pub(crate) enum State {
     Connecting { space: Space, peer: SocketAddr },
     /// The connection is over; its names stay.
     Ended { local: SocketAddr, peer: SocketAddr },
-    /// The last connect(2) failed; `SO_ERROR` says so once.
+    /// The last connect(2) failed; `SO_ERROR` says so once, after which the errno is 0.
     Failed { errno: i32 },
     #[default]
     Idle,

@@ -450,6 +450,29 @@ static void ending(void)
 	say("connect then", "%s", result(connect_to(tcp(0), loopback(port))));
 	close(u);
 
+	/* Of what is written to a peer that has closed already, only the event of the reset tells. */
+	s = listener(0, &port), t = client(port), u = accept(s, NULL, NULL);
+	close(u);
+	say("closed by the server", "%s", received(t));
+	say("written then", "%s", result(send(t, "x", 1, 0)));
+	struct pollfd reset = { .fd = t };
+	say("reset", "%d", poll(&reset, 1, SOON_MS));
+	say("events then", "%s", events(t, 0));
+	close(s), close(t);
+
+	/* No address is the loopback's, and no place to connect to twice. */
+	s = listener(0, &port), t = tcp(0);
+	say("connected to no address", "%s", result(connect_to(t, any(port))));
+	a.len = sizeof a.bytes;
+	getpeername(t, (void *)&a.bytes, &a.len);
+	say("which is", "%s", text(&a));
+	close(s), close(t);
+	t = tcp(SOCK_NONBLOCK);
+	connect_to(t, loopback(port)), readable(t, SOON_MS);
+	say("SO_ERROR", "%ld", option(t, SOL_SOCKET, SO_ERROR));
+	say("connected again", "%s", result(connect_to(t, loopback(port))));
+	close(t);
+
 	/* In another process. */
 	s = listener(0, &port);
 	pid_t child = fork();

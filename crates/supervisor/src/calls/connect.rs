@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tracing::{Level, debug, enabled, trace};
 
 use super::{Calls, Kind, Subject, errno, guarded};
-use crate::address::{Address, STORAGE, destination, for_family};
+use crate::address::{Address, STORAGE, destination, for_family, of_family};
 use crate::errand::Errand;
 use crate::flows::{Asked, Open};
 use crate::holders::Caller;
@@ -79,25 +79,28 @@ impl Calls {
         since: Instant,
     ) {
         let to = match Address::parse(bytes) {
-            Some(Address::Inet(to)) if to.is_ipv6() == v6 => to,
             Some(Address::Unspec) => return self.dissolve(notification, &subject),
-            Some(_) => return notification.fail(libc::EAFNOSUPPORT),
-            None => return notification.fail(libc::EINVAL),
+            _ if bytes.len() < size_of::<libc::sa_family_t>() => return notification.fail(libc::EINVAL),
+            _ => of_family(bytes, v6),
         };
         let nonblocking = match fcntl(subject.fd(), FcntlArg::F_GETFL) {
             Ok(flags) => flags & OFlag::O_NONBLOCK.bits() != 0,
             Err(error) => return notification.fail(error as i32),
         };
         let cookie = subject.cookie;
-        let attempt =
-            Attempt { notification, subject, cookie, v6, nonblocking, destination: destination(to) };
-        if let Some(attempt) = self.again(attempt) {
-            self.judge(attempt, since);
+        let bound = self.sockets.lock().find(cookie).and_then(|entry| entry.bound);
+        // One that was connected before does not look at its address.
+        let destination = destination(to.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()), bound);
+        let attempt = Attempt { notification, subject, cookie, v6, nonblocking, destination };
+        match (self.again(attempt, to.is_ok()), to) {
+            (Some(attempt), Ok(_)) => self.judge(attempt, since),
+            (Some(attempt), Err(errno)) => attempt.notification.fail(errno),
+            (None, _) => {}
         }
     }
 
     /// A connect(2) on a socket that has been connected before; gives back a fresh attempt.
-    fn again(&self, attempt: Attempt) -> Option<Attempt> {
+    fn again(&self, attempt: Attempt, has_destination: bool) -> Option<Attempt> {
         let Attempt { cookie, v6, nonblocking, .. } = attempt;
         let mut sockets = self.sockets.lock();
         let (state, v6only, told) = sockets
@@ -130,15 +133,20 @@ impl Calls {
             State::Failed { errno } => {
                 sockets.set(cookie, State::Idle);
                 drop(sockets);
-                let _ = guarded(&attempt.notification, || {
+                let pending = guarded(&attempt.notification, || {
+                    let error = || sys::int_option(attempt.subject.fd(), libc::SOL_SOCKET, libc::SO_ERROR);
+                    let pending = error();
                     sys::disconnect(attempt.subject.fd())?;
                     // The errno is told once: the host's own goes with it.
-                    sys::int_option(attempt.subject.fd(), libc::SOL_SOCKET, libc::SO_ERROR)
+                    error()?;
+                    pending
                 });
-                attempt.notification.fail(errno);
+                // SO_ERROR, or a receive, has told it already (__inet_stream_connect() in net/ipv4/af_inet.c).
+                let told = errno == 0 || pending == Ok(0);
+                attempt.notification.fail(if told { libc::ECONNABORTED } else { errno });
                 return None;
             }
-            State::Idle if v6only == Some(true) && v6 && attempt.destination.is_ipv4() => {
+            State::Idle if has_destination && v6only == Some(true) && v6 && attempt.destination.is_ipv4() => {
                 Err(libc_error(libc::ENETUNREACH))
             }
             State::Idle => return Some(attempt),

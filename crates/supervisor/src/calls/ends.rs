@@ -13,7 +13,7 @@ use super::connect::{Judged, Slot, read_address};
 use super::names::{write_name, write_sized};
 use super::options::{read_option, read_room, write_value};
 use super::{Calls, Subject, guarded};
-use crate::address::{Address, canonical, destination, encode};
+use crate::address::{Address, V6_SHORT, canonical, destination, encode, of_family};
 use crate::ends::End;
 use crate::flows::{Asked, Open};
 use crate::options::{Datagrams, datagram};
@@ -115,7 +115,7 @@ impl Calls {
     pub(super) fn connect_end(&self, notification: Notification, end: Arc<End>, name: &[u8]) {
         let ask = match Address::parse(name) {
             Some(Address::Unspec) => Ok(Ask::Disconnect),
-            _ => self.judge_end(&notification, &end, name).map(Ask::Connect),
+            _ => self.judge_end(&notification, &end, name, libc::EAFNOSUPPORT).map(Ask::Connect),
         };
         match ask {
             Ok(ask) => self.ask_end(notification, end, ask),
@@ -123,16 +123,32 @@ impl Calls {
         }
     }
 
-    /// Where a datagram for that `struct sockaddr_*` is to go.
-    pub(super) fn judge_end(&self, notification: &Notification, end: &End, name: &[u8]) -> Result<To, i32> {
+    /// Where a datagram for that `struct sockaddr_*` is to go. Of another family than the socket's it is `alien`.
+    pub(super) fn judge_end(
+        &self,
+        notification: &Notification,
+        end: &End,
+        name: &[u8],
+        alien: i32,
+    ) -> Result<To, i32> {
         let since = Instant::now();
         if end.is_netlink() {
             return Ok(To::Name(name.to_vec()));
         }
-        let shown = match Address::parse(name).ok_or(libc::EINVAL)? {
-            Address::Inet(to) if to.is_ipv4() || end.domain == libc::AF_INET6 => destination(to),
-            _ => return Err(libc::EAFNOSUPPORT),
+        let shown = match (end.domain, Address::parse(name)) {
+            (libc::AF_INET6, Some(Address::Inet(to))) => to,
+            (libc::AF_INET6, Some(_)) if name.len() < V6_SHORT => return Err(libc::EINVAL),
+            (libc::AF_INET6, Some(_)) => return Err(alien),
+            // Only the length of its own family counts (udp_sendmsg(), __ip4_datagram_connect()).
+            (libc::AF_INET, _) if alien == libc::EINVAL && name.starts_with(&[0, 0]) => {
+                // A send takes AF_UNSPEC for its own family (udp_sendmsg()).
+                let family = (libc::AF_INET as u16).to_ne_bytes();
+                of_family(&[&family, &name[2..]].concat(), false)?
+            }
+            (libc::AF_INET, _) => of_family(name, false)?,
+            _ => return Err(libc::EINVAL),
         };
+        let shown = destination(shown, end.state().bound);
         let (to, (verdict, rule, way)) = self.destined(shown, end.proto());
         let outcome = match (verdict, way) {
             (Verdict::Bypass, _) => Ok(To::Host(to)),
@@ -181,7 +197,10 @@ impl Calls {
 
     pub(super) fn name_of_end(&self, notification: Notification, end: Arc<End>, peer: bool) {
         if peer && !end.is_netlink() {
-            let Some(peer) = end.state().peer else { return notification.fail(libc::ENOTCONN) };
+            // A peer without a port is none (inet_getname()).
+            let Some(peer) = end.state().peer.filter(|peer| peer.port() != 0) else {
+                return notification.fail(libc::ENOTCONN);
+            };
             return write_name(notification, &encode(peer, end.domain == libc::AF_INET6));
         }
         self.ask_end(notification, end, if peer { Ask::PeerName } else { Ask::LocalName });

@@ -10,7 +10,7 @@ use netshunt_notify::Notification;
 use netshunt_policy::{Destination, Direction, Proto, Verdict};
 
 use super::{Calls, Subject, guarded};
-use crate::address::{Address, V6_SHORT, canonical, for_family};
+use crate::address::{canonical, for_family, of_family};
 use crate::flows::{Asked, Open};
 use crate::options::is_deferred;
 use crate::pending::answer;
@@ -22,12 +22,14 @@ use crate::sys;
 impl Calls {
     /// Only where it may listen is known now, not whether it will: a bound socket may connect.
     pub(super) fn bind_tcp(&self, notification: Notification, subject: Subject, address: &[u8], v6: bool) {
-        let local = match Address::parse(address) {
-            // Of whatever family (inet6_bind()).
-            _ if v6 && address.len() < V6_SHORT => return notification.fail(libc::EINVAL),
-            Some(Address::Inet(local)) if local.is_ipv6() == v6 => canonical(local),
-            Some(_) => return notification.fail(libc::EAFNOSUPPORT),
-            None => return notification.fail(libc::EINVAL),
+        let local = match of_family(address, v6) {
+            Ok(local) => canonical(local),
+            // Old programs bind so to any address (inet_bind_sk()).
+            Err(libc::EAFNOSUPPORT) if !v6 && address[..2] == [0, 0] && address[4..8] == [0; 4] => {
+                let port = u16::from_be_bytes([address[2], address[3]]);
+                SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port)
+            }
+            Err(errno) => return notification.fail(errno),
         };
         let cookie = match self.unbound(&subject) {
             Ok(cookie) => cookie,
@@ -103,6 +105,11 @@ impl Calls {
             let sockets = self.sockets.lock();
             sockets.find(cookie).map_or((None, false), |entry| (entry.bound, entry.is_on_stack()))
         };
+        let state = self.sockets.lock().state(cookie);
+        // One whose attempt has failed is still about to connect, until connect(2) has said so.
+        if !matches!(state, State::Idle | State::Listening) {
+            return notification.fail(libc::EINVAL);
+        }
         let any =
             SocketAddr::new(if v6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }, 0);
         // What is bound on the host, which only a rule does, listens there or not at all.
@@ -145,7 +152,7 @@ impl Calls {
     /// From now on the socket is neither bound nor connected anew, unless it is dissolved first.
     fn begin_listening(&self, cookie: Cookie) -> bool {
         let mut sockets = self.sockets.lock();
-        let free = matches!(sockets.state(cookie), State::Failed { .. } | State::Idle | State::Listening);
+        let free = matches!(sockets.state(cookie), State::Idle | State::Listening);
         if free {
             sockets.set(cookie, State::Listening);
         }

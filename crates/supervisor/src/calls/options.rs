@@ -44,9 +44,11 @@ impl Calls {
         let Some(entry) = sockets.find_mut(cookie) else { return Kept::Host };
         if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
             let State::Failed { errno } = entry.state else { return Kept::Host };
-            entry.state = State::Idle;
-            // The host's own error goes with it.
-            let _ = sys::int_option(subject.fd(), level, name);
+            // The host's own error goes with it. There is none any more if a send or receive has told it.
+            if sys::int_option(subject.fd(), level, name).is_ok_and(|pending| pending == 0) {
+                return Kept::Value(0i32.to_ne_bytes().to_vec());
+            }
+            entry.state = State::Failed { errno: 0 };
             return Kept::Value(errno.to_ne_bytes().to_vec());
         }
         if (level, name) == (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) {
@@ -94,12 +96,19 @@ impl Calls {
         };
         match subject.kind {
             Kind::Foreign | Kind::Unix if is_plain(option.level, option.name) => {
-                let set = set_on_host(&notification, &subject, &option);
+                let sensible = if option.level == libc::SOL_SOCKET { is_sensible(&option) } else { Ok(()) };
+                let set = sensible.and_then(|()| set_on_host(&notification, &subject, &option));
                 answer(notification, set);
             }
             Kind::Foreign | Kind::Unix => {
                 self.report_option(&option);
-                notification.fail(libc::ENOPROTOOPT);
+                let errno = match option.level {
+                    libc::SOL_SOCKET if option.value.len() < 4 => libc::EINVAL,
+                    // It has no other level (sock_no_setsockopt()).
+                    level if level != libc::SOL_SOCKET && subject.kind == Kind::Unix => libc::EOPNOTSUPP,
+                    _ => libc::ENOPROTOOPT,
+                };
+                notification.fail(errno);
             }
             Kind::End | Kind::Other => notification.fail(libc::ENOPROTOOPT),
             Kind::Tcp { .. } => self.set_tcp_option(notification, &subject, option),
@@ -111,13 +120,22 @@ impl Calls {
         let result = match side(option.level, option.name) {
             Side::Both => set_on_host(&notification, subject, &option).map(|()| self.keep(cookie, option)),
             Side::Guest => set_on_host(&notification, subject, &option),
-            Side::Ignored => Ok(()),
+            Side::Ignored => is_sensible(&option),
+            // do_sock_setsockopt() and do_tcp_setsockopt() look at the length first.
+            Side::Refused(_)
+                if matches!(option.level, libc::SOL_SOCKET | libc::IPPROTO_TCP) && option.value.len() < 4 =>
+            {
+                Err(libc::EINVAL)
+            }
             Side::Refused(errno) => {
                 debug!(level = option.level, name = option.name, errno, "option refused");
                 self.report_option(&option);
                 Err(errno)
             }
-            Side::Stack => return self.set_on_stack(notification, subject, cookie, option),
+            Side::Stack => match is_sensible(&option) {
+                Ok(()) => return self.set_on_stack(notification, subject, cookie, option),
+                Err(errno) => Err(errno),
+            },
             Side::V6Only => self.set_v6only(&notification, cookie, subject, &option),
         };
         answer(notification, result);
@@ -185,6 +203,21 @@ impl Calls {
     }
 }
 
+/// The value of an option that is not applied, or not yet, or by somebody who may do more than the guest.
+fn is_sensible(option: &StackOption) -> Result<(), i32> {
+    let value = option.value.get(..4).and_then(|value| value.try_into().ok()).map(i32::from_ne_bytes);
+    match (option.level, option.name, value) {
+        (libc::IPPROTO_TCP, name, None) if name != libc::TCP_CONGESTION => Err(libc::EINVAL),
+        (libc::IPPROTO_TCP, libc::TCP_FASTOPEN | libc::TCP_USER_TIMEOUT, Some(..0)) => Err(libc::EINVAL),
+        (libc::SOL_SOCKET, libc::SO_REUSEPORT, None) => Err(libc::EINVAL),
+        // MAX_TCP_SYNCNT of include/net/tcp.h.
+        (libc::IPPROTO_TCP, libc::TCP_SYNCNT, Some(..1 | 128..)) => Err(libc::EINVAL),
+        // Others than these take a capability (sk_setsockopt()).
+        (libc::SOL_SOCKET, libc::SO_PRIORITY, Some(..0 | 7..)) => Err(libc::EPERM),
+        _ => Ok(()),
+    }
+}
+
 /// Who answers getsockopt(2).
 enum Kept {
     Host,
@@ -203,7 +236,10 @@ pub(super) fn read_option(notification: &Notification) -> Result<StackOption, i3
     }
     let mut value = vec![0; length];
     if length > 0 {
-        notification.read(notification.addr_arg(3), &mut value).map_err(|_| libc::EFAULT)?;
+        // What is too short is not read at all (do_sock_setsockopt(), do_tcp_setsockopt()).
+        let short = length < 4 && matches!(notification.int_arg(1), libc::SOL_SOCKET | libc::IPPROTO_TCP);
+        let errno = if short { libc::EINVAL } else { libc::EFAULT };
+        notification.read(notification.addr_arg(3), &mut value).map_err(|_| errno)?;
     }
     Ok(StackOption { level: notification.int_arg(1), name: notification.int_arg(2), value })
 }

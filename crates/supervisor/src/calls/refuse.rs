@@ -10,6 +10,46 @@ use tracing::warn;
 use super::{Calls, errno, has_namespace};
 use crate::options::StackOption;
 
+/// What socket(2), or the first half of socketpair(2), is refused with; `None` for a kind that a kernel has at least.
+fn refused(notification: &Notification) -> Option<(&'static str, i32)> {
+    const KNOWN: i32 = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC | 0xf;
+    let (domain, word, protocol) =
+        (notification.int_arg(0), notification.int_arg(1), notification.int_arg(2));
+    // In the order of __sys_socket_create(), __sock_create() and inet_create().
+    Some(match (domain, word & 0xf) {
+        _ if word & !KNOWN != 0 => ("types of sockets that do not exist", libc::EINVAL),
+        // AF_MAX of include/linux/socket.h, Linux 6.12.
+        (0..46, 11..) => ("types of sockets that do not exist", libc::EINVAL),
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_RAW | SOCK_PACKET) | (libc::AF_PACKET, _) => {
+            ("raw and packet sockets", libc::EPERM)
+        }
+        (libc::AF_INET, libc::SOCK_DGRAM)
+            if matches!(protocol, 0 | libc::IPPROTO_UDP | libc::IPPROTO_ICMP) =>
+        {
+            return None;
+        }
+        (libc::AF_INET6, libc::SOCK_DGRAM)
+            if matches!(protocol, 0 | libc::IPPROTO_UDP | libc::IPPROTO_ICMPV6) =>
+        {
+            return None;
+        }
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_STREAM) if matches!(protocol, 0 | libc::IPPROTO_TCP) => {
+            return None;
+        }
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM | libc::SOCK_STREAM) => {
+            ("internet sockets other than TCP and UDP", libc::EPROTONOSUPPORT)
+        }
+        (libc::AF_INET | libc::AF_INET6, _) => {
+            ("internet sockets other than TCP and UDP", libc::ESOCKTNOSUPPORT)
+        }
+        (libc::AF_NETLINK, _) => ("netlink sockets", libc::EPROTONOSUPPORT),
+        _ => ("sockets of this family", libc::EAFNOSUPPORT),
+    })
+}
+
+/// Of packet(7), long obsolete.
+const SOCK_PACKET: i32 = 10;
+
 impl Calls {
     /// Everything that has no handler of its own.
     pub(super) fn refuse(&self, notification: Notification) {
@@ -21,7 +61,12 @@ impl Calls {
             libc::SYS_setns => self.fail(notification, "setns into a network namespace", libc::EPERM),
             libc::SYS_socket => self.socket(notification),
             libc::SYS_socketpair => {
-                self.fail(notification, "socket pairs other than AF_UNIX", libc::EAFNOSUPPORT);
+                let errno = match refused(&notification) {
+                    // Both sockets are made before the family says that it has no pairs.
+                    None => libc::EOPNOTSUPP,
+                    Some((_, errno)) => errno,
+                };
+                self.fail(notification, "socket pairs other than AF_UNIX", errno);
             }
             libc::SYS_prlimit64 => self.prlimit(notification),
             _ => {
@@ -46,15 +91,7 @@ impl Calls {
         if self.is_end(domain, kind, notification.int_arg(2)) {
             return self.make_end(notification);
         }
-        let (what, errno) = match (domain, kind) {
-            (libc::AF_INET | libc::AF_INET6, libc::SOCK_RAW) | (libc::AF_PACKET, _) => {
-                ("raw and packet sockets", libc::EPERM)
-            }
-            (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM) => ("datagram sockets", libc::EPROTONOSUPPORT),
-            (libc::AF_INET | libc::AF_INET6, _) => ("internet sockets other than TCP", libc::EPROTONOSUPPORT),
-            (libc::AF_NETLINK, _) => ("netlink sockets", libc::EPROTONOSUPPORT),
-            _ => ("sockets of this family", libc::EAFNOSUPPORT),
-        };
+        let (what, errno) = refused(&notification).unwrap_or(("datagram sockets", libc::EPROTONOSUPPORT));
         self.fail(notification, what, errno);
     }
 

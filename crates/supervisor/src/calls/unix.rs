@@ -93,6 +93,8 @@ pub(super) enum Target {
 impl Calls {
     pub(super) fn connect_unix(&self, notification: Notification, subject: Subject, address: Vec<u8>) {
         let name = match Address::parse(&address) {
+            // Without a name (unix_validate_addr()).
+            Some(Address::Unix(name)) if name.is_empty() => return notification.fail(libc::EINVAL),
             Some(Address::Unix(name)) => name,
             // Dissolves the association of a datagram socket.
             Some(Address::Unspec) => return self.natively(notification, subject, address),

@@ -337,7 +337,7 @@ impl Machine {
                 let errno = match sockets.state(cookie) {
                     State::Failed { errno } => {
                         sockets.set(cookie, State::Idle);
-                        errno
+                        if errno == 0 { libc::ECONNABORTED } else { errno }
                     }
                     _ => libc::ECONNABORTED,
                 };

@@ -122,7 +122,7 @@ impl Relay {
             )?;
             Ok(up || down)
         });
-        match down {
+        match down.and_then(|more| self.late_reset(kernel).map_or(Ok(more), Err)) {
             Ok(_) if self.up.closed && self.down.closed => {
                 kernel.close(stack);
                 Step::Done
@@ -139,6 +139,17 @@ impl Relay {
                 Step::Done
             }
         }
+    }
+
+    /// A reset of an end that will send no more is found by nobody who reads from it: bytes have come to where
+    /// nobody reads them.
+    fn late_reset(&self, kernel: &Kernel) -> Option<Broken> {
+        let guest = || sys::poll_now(self.guest.as_fd(), 0) & libc::POLLERR != 0;
+        if self.up.ended && !self.down.closed && self.inlet.stops && guest() {
+            return Some(Broken::Guest);
+        }
+        let stack = || kernel.readiness(self.stack) & libc::EPOLLERR as u32 != 0;
+        (self.down.ended && !self.up.closed && stack()).then_some(Broken::Stack)
     }
 
     /// Whether the guest has closed its end, or will send no more.

@@ -15,11 +15,24 @@ use crate::calls::{Calls, Subject};
 use crate::ends::End;
 use crate::pending::Pending;
 use crate::stack::{Ask, Outgoing, To};
+use crate::sys;
 
 impl Calls {
     pub(super) fn send_from_end(&self, notification: Notification, subject: &Subject, end: Arc<End>) {
         match self.outgoing(&notification, subject, &end) {
-            Ok(ask) => self.ask_end(notification, end, ask),
+            Ok(ask) => {
+                // An error of an earlier one is told first, and goes (sock_alloc_send_pskb() in net/core/sock.c),
+                // unless a call that is the host's has told it.
+                let told =
+                    || sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_ERROR).is_ok_and(|e| e == 0);
+                if end.state().error.is_some()
+                    && !told()
+                    && let Some(errno) = end.state().error.take()
+                {
+                    return notification.fail(errno);
+                }
+                self.ask_end(notification, end, ask);
+            }
             Err(errno) => notification.fail(errno),
         }
     }
@@ -58,7 +71,9 @@ impl Calls {
             let to = match &last {
                 _ if address.is_empty() => Ok(To::Peer),
                 Some((name, to)) if name == address => Ok(to.clone()),
-                _ => self.judge_end(notification, end, address),
+                // Of IPv6's it is as if there were none (udpv6_sendmsg()).
+                _ if end.domain == libc::AF_INET6 && address.starts_with(&[0, 0]) => Ok(To::Peer),
+                _ => self.judge_end(notification, end, address, libc::EINVAL),
             };
             match to {
                 Ok(to) => {
