@@ -34,7 +34,6 @@ const UNAPPLIED: &str = "An optimisation that is not applied: accepted in every 
 const ALONE: &str =
     "A send without an address is the host's: what is to follow does not join it (CHANGELOG.md)";
 const NOT_BOUND: &str = "A send that is refused for its address has not given the socket a port yet";
-const URGENT: &str = "Urgent data of TCP is not carried (CHANGELOG.md)";
 const TOO_FAST: &str =
     "A reset takes a moment, as on a network: natively it is there before the call that caused it ends";
 const OVER: &str =
@@ -46,6 +45,10 @@ const FEWER: &str =
 const BOTH: &str =
     "The host's end of an accepted connection takes both families, whatever it was accepted by";
 const QUEUEING: &str = "The guest's own socket queues nothing on a network: its priority is without effect";
+const NEVER_LINGERS: &str = "A datagram socket has nothing to linger for";
+const NOT_INHERITED: &str = "An accepted socket does not inherit from its listener what means nothing to TCP";
+const URGENT: &str =
+    "Which bytes are left of several urgent ones in a row depends on when the receiver's kernel sees each";
 const QUEUED: &str = "An error that waits in the queue (IP_RECVERR) is announced once";
 
 pub(crate) const ALLOWED: &[Allowed] = &[
@@ -72,8 +75,7 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     rare(on("send*", "EPIPE*", "ECONNREFUSED*", OTHER_REASON)),
     on("send*", "EOPNOTSUPP*", "ECONNREFUSED*", OTHER_REASON),
     on("send*", "EOPNOTSUPP*", "EINVAL*", OTHER_REASON),
-    on("send*", "ENETUNREACH*", "EINVAL*", OTHER_REASON),
-    on("send*", "EINVAL*", "ECONNREFUSED*", OTHER_REASON),
+    parts("send*", "EINVAL*", "ECONNREFUSED*", OTHER_REASON),
     on("getsockopt * length -1", "0*", "EINVAL*", OTHER_REASON),
     on("ioctl * SIOCATMARK", "ENOTTY*", "EOPNOTSUPP*", OF_AN_END),
     rare(on("ioctl * FIONREAD", "E*", "0*", OF_AN_END)),
@@ -89,8 +91,7 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     on("re*", "ECONNREFUSED*", "ECONNRESET*", RESET),
     on("setsockopt * TCP_FASTOPEN *", "EINVAL*", "0*", UNAPPLIED),
     after("send* more*", parts("*", "*", "*", ALONE)),
-    after("send* urgent*", parts("*", "*", "*", URGENT)),
-    after("send*", parts("bind*", "EINVAL*", "0*", NOT_BOUND)),
+    rare(after("send*", parts("bind*", "EINVAL*", "0*", NOT_BOUND))),
     rare(after("send*", parts("bind*", "EINVAL*", "EADDRNOTAVAIL*", NOT_BOUND))),
     rare(after("send*", parts("setsockopt * IPV6_V6ONLY *", "EINVAL*", "0*", NOT_BOUND))),
     parts("write*", "*E/*", "*", NOT_SEEN_YET),
@@ -102,6 +103,15 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     rare(on("getsockopt * SO_PRIORITY *", "0 *", "0 *", QUEUEING)),
     rare(after("setsockopt * TCP_NOTSENT_LOWAT *", parts("*", "*", "*", UNAPPLIED))),
     parts("sendmmsg*", "1*", "2*", TOO_FAST),
+    after("send* urgent*", parts("send*", "*P/*", "*P/*", URGENT)),
+    rare(after("shutdown*", parts("connect*", "EINVAL*", "ECONNABORTED*", OVER))),
+    rare(parts("connect*", "ENETUNREACH*", "EINPROGRESS*", OTHER_REASON)),
+    rare(parts("connect*", "EAFNOSUPPORT*", "EINVAL*", OTHER_REASON)),
+    rare(parts("sendmmsg * length -1 at null", "*", "EINVAL*", OTHER_REASON)),
+    rare(parts("sendmsg*", "EINVAL*", "EMSGSIZE*", OTHER_REASON)),
+    rare(on("getsockopt * SO_LINGER *", "0 *", "0 *", NEVER_LINGERS)),
+    rare(on("getsockopt * SO_NO_CHECK *", "0 *", "0 *", NOT_INHERITED)),
+    rare(on("getsockopt * SO_DONTROUTE *", "0 *", "0 *", NOT_INHERITED)),
     parts("connect*", "ECONNRESET*", "EISCONN*", OVER),
     parts("connect*", "ECONNABORTED*", "EISCONN*", OVER),
     parts("connect*", "EPIPE*", "EISCONN*", OVER),
