@@ -263,13 +263,31 @@ fn an_in_rule_opens_the_low_port_that_it_names() {
     }
 }
 
+/// Without a rule that names the place a guest listens in its own network, whether that leads anywhere or not.
 #[test]
-fn listening_needs_a_stack_or_a_rule() {
+fn nobody_listens_on_the_host_unasked() {
     let world = World::new();
     let other = "--bypass=in:0.0.0.0/0:8001/tcp";
+    for options in [&["--net=none"][..], &["--net=host-bypass", other], &["--net=link,host-bypass", other]] {
+        let words = ["python3", &world.program("server.py"), "0.0.0.0", "8000", "1"];
+        let mut server = world.netshunt_with(options.iter().copied()).command(words).start();
+        server.prints("listening 0.0.0.0 8000");
+        let refused = |at: &str| TcpStream::connect((at, PORT)).map_err(|error| error.kind());
+        for (from, at) in [(&world.host, "127.0.0.1"), (&world.host, "192.0.2.1"), (&world.far, "192.0.2.1")]
+        {
+            let refusal = from.inside(|| refused(at)).expect_err("nobody listens there");
+            assert_eq!(refusal, std::io::ErrorKind::ConnectionRefused, "{options:?} at {at}");
+        }
+        assert!(!server.stdout().contains("accepted"), "{options:?}");
+        server.kill();
+    }
+}
+
+#[test]
+fn a_denial_keeps_a_guest_from_listening() {
+    let world = World::new();
     for options in [
-        &["--net=none"][..],
-        &["--net=host-bypass", other],
+        &["--net=none", "--deny=in:*"][..],
         &["--net=link", "--deny=in:*:8000/tcp"],
         &["--net=link", "--deny=in:*"],
     ] {
