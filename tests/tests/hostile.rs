@@ -147,9 +147,28 @@ impl Range {
     fn control(&self, program: &str, arguments: &[&str]) -> usize {
         let before = self.reached();
         let run = self.native(program, arguments).run();
+        // The kernel goes on with what was closed: it must not count as an attack's.
+        eventually("the control's connections are over", || self.is_quiet());
         let won = self.reached() - before + run.stdout().matches("OPEN: ").count();
         println!("native {program} {arguments:?}: tries {}, won {won}", number(&run, "tries="));
         won
+    }
+
+    /// Whether no connection of a forbidden server's is about to begin or to end (proc_net(5)).
+    fn is_quiet(&self) -> bool {
+        let server = format!(":{:04X}", 7100);
+        // TCP_TIME_WAIT and TCP_LISTEN of include/net/tcp_states.h.
+        let is_over = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().take(4).collect();
+            let [_, local, remote, state] = words[..] else { return false };
+            !(local.ends_with(&server) || remote.ends_with(&server)) || matches!(state, "06" | "0A")
+        };
+        let table = |name: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+        let tables = || ["tcp", "tcp6"].map(|name| table(name).expect("/proc is mounted"));
+        [&self.world.host, &self.world.far]
+            .iter()
+            .flat_map(|place| place.inside(tables))
+            .all(|table| table.lines().skip(1).all(is_over))
     }
 }
 

@@ -37,7 +37,7 @@ struct Inlet {
     /// A read that does not fill the buffer has not found all there is: it stops before the end of the
     /// stream and before an urgent byte, whose events may have come earlier.
     stops: bool,
-    /// There is an urgent byte ahead.
+    /// There has been an urgent byte. The next may be here before its event has been looked at.
     urgent: bool,
 }
 
@@ -200,7 +200,6 @@ impl Inlet {
             Ok(count) => self.readable = self.stops || *count == buffer.len(),
             Err(error) => self.readable = error.kind() != io::ErrorKind::WouldBlock,
         }
-        self.urgent &= self.readable && !urgent;
         read.map(|count| (count, urgent && count > 0)).map_err(|error| blocked(&error, Broken::Guest))
     }
 }
@@ -375,7 +374,25 @@ mod tests {
             assert_eq!(&buffer[..expected.len()], expected.as_bytes());
         }
         assert_eq!(pair.read(), (Vec::new(), false));
-        assert!(!pair.inlet.urgent);
+    }
+
+    #[test]
+    fn an_urgent_byte_is_urgent_before_its_event_has_been_looked_at() {
+        let mut pair = Pair::new();
+        sys::set_option(pair.p.as_fd(), libc::SOL_SOCKET, libc::SO_OOBINLINE, &1i32.to_ne_bytes()).unwrap();
+        let urgent = |pair: &Pair| send(pair.guest.as_raw_fd(), b"!", MsgFlags::MSG_OOB).unwrap();
+        urgent(&pair);
+        while !pair.inlet.urgent {
+            pair.wait();
+        }
+        assert_eq!(pair.inlet.read(pair.p.as_fd(), &mut [0; 16]).map_err(drop), Ok((1, true)));
+        assert_eq!(pair.read(), (Vec::new(), false));
+        pair.guest.write_all(b"at").unwrap();
+        pair.wait();
+        urgent(&pair);
+        for expected in [(2, false), (1, true)] {
+            assert_eq!(pair.inlet.read(pair.p.as_fd(), &mut [0; 16]).map_err(drop), Ok(expected));
+        }
     }
 
     /// A source with `data` left to give and a sink with room for `room` bytes.
