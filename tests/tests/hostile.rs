@@ -148,27 +148,27 @@ impl Range {
         let before = self.reached();
         let run = self.native(program, arguments).run();
         // The kernel goes on with what was closed: it must not count as an attack's.
-        eventually("the control's connections are over", || self.is_quiet());
+        eventually("the control's connections have come", || self.is_quiet());
         let won = self.reached() - before + run.stdout().matches("OPEN: ").count();
         println!("native {program} {arguments:?}: tries {}, won {won}", number(&run, "tries="));
         won
     }
 
-    /// Whether no connection of a forbidden server's is about to begin or to end (proc_net(5)).
+    /// Whether no connection to a forbidden server is about to begin (proc_net(5)).
     fn is_quiet(&self) -> bool {
         let server = format!(":{:04X}", 7100);
-        // TCP_TIME_WAIT and TCP_LISTEN of include/net/tcp_states.h.
-        let is_over = |line: &str| {
+        // TCP_SYN_SENT and TCP_SYN_RECV of include/net/tcp_states.h.
+        let is_past = |line: &str| {
             let words: Vec<&str> = line.split_whitespace().take(4).collect();
             let [_, local, remote, state] = words[..] else { return false };
-            !(local.ends_with(&server) || remote.ends_with(&server)) || matches!(state, "06" | "0A")
+            !(local.ends_with(&server) || remote.ends_with(&server)) || !matches!(state, "02" | "03")
         };
         let table = |name: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
         let tables = || ["tcp", "tcp6"].map(|name| table(name).expect("/proc is mounted"));
         [&self.world.host, &self.world.far]
             .iter()
             .flat_map(|place| place.inside(tables))
-            .all(|table| table.lines().skip(1).all(is_over))
+            .all(|table| table.lines().skip(1).all(is_past))
     }
 }
 
