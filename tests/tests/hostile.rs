@@ -154,7 +154,8 @@ impl Range {
         won
     }
 
-    /// Whether no connection to a forbidden server is about to begin (proc_net(5)).
+    /// Whether no connection to a forbidden server is about to begin (proc_net(5)), and no datagram for one waits
+    /// until it is known where that is (ip-neighbour(8)).
     fn is_quiet(&self) -> bool {
         let server = format!(":{:04X}", 7100);
         // TCP_SYN_SENT and TCP_SYN_RECV of include/net/tcp_states.h.
@@ -165,10 +166,21 @@ impl Range {
         };
         let table = |name: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{name}"));
         let tables = || ["tcp", "tcp6"].map(|name| table(name).expect("/proc is mounted"));
-        [&self.world.host, &self.world.far]
-            .iter()
-            .flat_map(|place| place.inside(tables))
-            .all(|table| table.lines().skip(1).all(is_past))
+        let places = [&self.world.host, &self.world.far];
+        let waiting = places.iter().map(|place| {
+            let words = ["neigh", "show", "nud", "incomplete"];
+            let listed = place.inside(|| Command::new("ip").args(words).output()).expect("iproute2 has ip");
+            String::from_utf8_lossy(&listed.stdout).into_owned()
+        });
+        let is_server = |line: &str| {
+            FAR_DENIED.iter().any(|server| {
+                let server: std::net::SocketAddr = server.parse().expect("a constant");
+                line.split(' ').next() == Some(server.ip().to_string().as_str())
+            })
+        };
+        let mut lists = places.iter().flat_map(|place| place.inside(tables));
+        lists.all(|table| table.lines().skip(1).all(is_past))
+            && waiting.into_iter().all(|list| !list.lines().any(is_server))
     }
 }
 
