@@ -85,6 +85,11 @@ impl End {
         }
     }
 
+    /// Whether it is of that protocol and bound to that port.
+    pub(crate) fn has_port(&self, protocol: i32, port: u16) -> bool {
+        self.protocol == protocol && self.state().bound.is_some_and(|bound| bound.port() == port)
+    }
+
     /// Whether it is reached at `local`, once it is bound there.
     pub(crate) fn serves(&self, local: SocketAddr) -> bool {
         let domain = if local.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
@@ -178,8 +183,6 @@ impl Ends {
     /// Whether one of that protocol is bound to that port.
     pub(crate) fn has_port(&self, protocol: i32, port: u16) -> bool {
         let ends = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        ends.values().any(|end| {
-            end.protocol == protocol && end.state().bound.is_some_and(|bound| bound.port() == port)
-        })
+        ends.values().any(|end| end.has_port(protocol, port))
     }
 }

@@ -208,9 +208,10 @@ impl Wait {
             return false;
         }
         self.let_go();
-        match self.begun {
-            Some(_) => self.end(libc::EINTR),
-            None => self.pending.interrupt(self.timed),
+        match (&self.begun, self.timed) {
+            (None, false) => drop(self.pending.take().map(Notification::restart)),
+            // With a time-out it is not restarted (sock_intr_errno() of include/net/sock.h).
+            _ => self.end(libc::EINTR),
         }
         true
     }

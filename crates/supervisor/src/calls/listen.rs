@@ -15,7 +15,7 @@ use crate::flows::{Asked, Open};
 use crate::options::is_deferred;
 use crate::pending::answer;
 use crate::places;
-use crate::sockets::{Cookie, State};
+use crate::sockets::{Cookie, Entry, State};
 use crate::stack::{Bind, Command};
 use crate::sys;
 
@@ -101,11 +101,11 @@ impl Calls {
             Err(errno) => return notification.fail(errno),
         };
         let cookie = subject.cookie;
-        let (bound, held) = {
+        let (bound, held, state) = {
             let sockets = self.sockets.lock();
-            sockets.find(cookie).map_or((None, false), |entry| (entry.bound, entry.is_on_stack()))
+            let known = |entry: &Entry| (entry.bound, entry.is_on_stack(), entry.state);
+            sockets.find(cookie).map_or((None, false, State::Idle), known)
         };
-        let state = self.sockets.lock().state(cookie);
         // One whose attempt has failed is still about to connect, until connect(2) has said so.
         if !matches!(state, State::Idle | State::Listening) {
             return notification.fail(libc::EINVAL);

@@ -103,8 +103,12 @@ impl Calls {
         call: Call,
         put: fn(&mut VecDeque<Receive>, Receive),
     ) {
-        let pending = Pending::partial(notification, call.received);
-        self.waits.add(pending.clone(), thread, call.limit.map(|at| (at, libc::EAGAIN)));
+        let pending = Pending::new(notification);
+        let limit = call.limit.map(|at| (at, libc::EAGAIN));
+        match call.received as i64 {
+            0 => self.waits.add(pending.clone(), thread, limit),
+            received => self.waits.add_begun(pending.clone(), thread, limit, move |n| n.succeed(received)),
+        }
         let end = call.end.clone();
         put(&mut end.receives(), Receive { pending, call });
     }

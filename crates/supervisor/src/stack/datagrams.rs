@@ -254,8 +254,8 @@ impl Machine {
             Ask::Send { messages, flags, many, waits, limit } => {
                 // What was sent before goes before.
                 datagram.flush(&self.kernel, &mut self.datagram_room);
-                let sending = Sending { notification, limit, messages, flags, many, sent: Vec::new() };
-                datagram.send(&self.kernel, &self.epoll, &self.shared, sending, waits);
+                let sending = Sending { limit, messages, flags, many, sent: Vec::new() };
+                datagram.send(&self.kernel, &self.epoll, &self.shared, notification, sending, waits);
                 return datagram.mind_host(&self.epoll);
             }
             Ask::SetOption(option) => datagram.set_option(&self.kernel, option),
@@ -287,11 +287,7 @@ impl Machine {
             return;
         }
         let Some(port) = end.state().bound.map(|bound| bound.port()) else { return };
-        let has_it = |other: &&Datagram| {
-            other.end.id != end.id
-                && other.end.protocol == end.protocol
-                && other.end.state().bound.is_some_and(|bound| bound.port() == port)
-        };
+        let has_it = |other: &&Datagram| other.end.id != end.id && other.end.has_port(end.protocol, port);
         let sharing: Vec<Id> =
             self.datagrams.values().filter(has_it).map(|datagram| datagram.end.id).collect();
         for id in sharing {

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use tracing::debug;
 
+use super::pump::CONTROL;
 use crate::address::{canonical, encode, for_family};
 use crate::calls::errno;
 use crate::control::{self, ControlMessage};
@@ -17,8 +18,6 @@ use crate::sys;
 
 /// How many peers one socket remembers.
 const PEERS: usize = 1024;
-/// Room for a datagram's control messages.
-const CONTROL: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Host {

@@ -28,7 +28,7 @@ use crate::sys;
 /// Datagrams moved in one direction before others get their turn.
 const BATCH: usize = 64;
 /// Room for a datagram's control messages.
-const CONTROL: usize = 1024;
+pub(super) const CONTROL: usize = 1024;
 /// What SIOCOUTQ says of an empty queue is less: the socket's own reference.
 const EMPTY: i32 = 256;
 
@@ -81,8 +81,8 @@ enum Peer {
     Stack,
 }
 
+/// A call under way, but for whom to answer.
 pub(super) struct Sending {
-    pub(super) notification: Notification,
     /// SO_SNDTIMEO of a call that waits.
     pub(super) limit: Option<Duration>,
     pub(super) messages: VecDeque<Outgoing>,
@@ -94,18 +94,9 @@ pub(super) struct Sending {
 /// One that waits for room. A signal or its time-out may answer it meanwhile.
 struct Stalled {
     pending: Pending,
-    sending: Unanswered,
+    sending: Sending,
     /// When the time-out of the message at its front ends.
     until: Option<Instant>,
-}
-
-/// All of a [`Sending`] but whom to answer.
-struct Unanswered {
-    limit: Option<Duration>,
-    messages: VecDeque<Outgoing>,
-    flags: i32,
-    many: bool,
-    sent: Vec<(TargetAddr, usize)>,
 }
 
 /// Whether G took a datagram.
@@ -231,19 +222,19 @@ impl Datagram {
         kernel: &Kernel,
         epoll: &Epoll,
         shared: &Shared,
+        notification: Notification,
         mut sending: Sending,
         waits: bool,
     ) {
         if let Err(error) = self.prepare_hosts(epoll, &sending) {
-            return sending.notification.fail(errno(&error));
+            return notification.fail(errno(&error));
         }
         match self.advance(kernel, &mut sending) {
             Err(libc::EAGAIN) if waits => {
                 let until = sending.limit.map(|after| Instant::now() + after);
-                let stalled = sending.stall(shared, until);
-                self.sends.push_back(stalled);
+                self.sends.push_back(sending.stall(shared, notification, until));
             }
-            result => sending.finish(shared, result),
+            result => sending.finish(shared, notification, result),
         }
     }
 
@@ -273,10 +264,10 @@ impl Datagram {
     }
 
     pub(super) fn send_waiting(&mut self, kernel: &Kernel, shared: &Shared) {
-        while let Some(Stalled { pending, sending, until }) = self.sends.pop_front() {
+        while let Some(Stalled { pending, mut sending, until }) = self.sends.pop_front() {
             // From here on a signal or the time-out comes too late.
             let Some(notification) = pending.take().filter(Notification::is_valid) else { continue };
-            let (before, mut sending) = (sending.sent.len(), sending.with(notification));
+            let before = sending.sent.len();
             match self.advance(kernel, &mut sending) {
                 Err(libc::EAGAIN) => {
                     // Each message is waited for anew (net/core/sock.c).
@@ -284,10 +275,9 @@ impl Datagram {
                         true => until,
                         false => sending.limit.map(|after| Instant::now() + after),
                     };
-                    let stalled = sending.stall(shared, until);
-                    return self.sends.push_front(stalled);
+                    return self.sends.push_front(sending.stall(shared, notification, until));
                 }
-                result => sending.finish(shared, result),
+                result => sending.finish(shared, notification, result),
             }
         }
     }
@@ -593,25 +583,17 @@ impl Datagram {
     }
 }
 
-impl Unanswered {
-    fn with(self, notification: Notification) -> Sending {
-        let Unanswered { limit, messages, flags, many, sent } = self;
-        Sending { notification, limit, messages, flags, many, sent }
-    }
-}
-
 impl Sending {
     /// It waits from now on, and is watched over.
-    fn stall(self, shared: &Shared, until: Option<Instant>) -> Stalled {
-        let Sending { notification, limit, messages, flags, many, sent } = self;
+    fn stall(self, shared: &Shared, notification: Notification, until: Option<Instant>) -> Stalled {
         let pending = Pending::new(notification);
-        shared.reply(Reply::Stalled { pending: pending.clone(), until, sent: sent.clone() });
-        Stalled { pending, sending: Unanswered { limit, messages, flags, many, sent }, until }
+        shared.reply(Reply::Stalled { pending: pending.clone(), until, sent: self.sent.clone() });
+        Stalled { pending, sending: self, until }
     }
 
     /// Answers: messages that were sent count, whatever came then.
-    fn finish(self, shared: &Shared, result: Result<(), i32>) {
-        let Sending { notification, many, sent, .. } = self;
+    fn finish(self, shared: &Shared, notification: Notification, result: Result<(), i32>) {
+        let Sending { many, sent, .. } = self;
         match result {
             Err(errno) if sent.is_empty() => notification.fail(errno),
             _ if many => {

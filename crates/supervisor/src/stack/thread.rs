@@ -160,11 +160,12 @@ impl Machine {
         open(&kernel).map_err(Error::system("configure the stack"))?;
         let nic = match is_alone {
             true => None,
-            false => Some(add_nic(&kernel, &network, wire.clone(), shared.clone())?),
+            false => {
+                let nic = add_nic(&kernel, &network, wire.clone(), shared.clone())?;
+                configure(&kernel, nic, &network).map_err(Error::system("configure the stack"))?;
+                Some(nic)
+            }
         };
-        if let Some(nic) = nic {
-            configure(&kernel, nic, &network).map_err(Error::system("configure the stack"))?;
-        }
         let v4 = network.v4.map(|v4| v4.address.to_string());
         let v6 = network.v6.map(|v6| v6.address.to_string());
         info!(kernel = library.version(), v4, v6, mtu = network.mtu, "{STACK_UP}");
