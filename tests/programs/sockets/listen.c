@@ -25,6 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sockets.h"
+
 enum { SOON_MS = 5000, QUIET_MS = 100, SIGNAL_MS = 100 };
 
 static int family;
@@ -44,36 +46,6 @@ __attribute__((format(printf, 2, 3))) static void say(const char *what, const ch
 static const char *result(long value)
 {
 	return value < 0 ? strerrorname_np(errno) : "ok";
-}
-
-static double now(void)
-{
-	struct timespec at;
-
-	clock_gettime(CLOCK_MONOTONIC, &at);
-	return at.tv_sec + at.tv_nsec / 1e9;
-}
-
-struct address {
-	struct sockaddr_storage bytes;
-	socklen_t len;
-};
-
-static struct address address(int of, const char *text, int port)
-{
-	struct address a = { .len = of == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6) };
-	struct sockaddr_in *v4 = (void *)&a.bytes;
-	struct sockaddr_in6 *v6 = (void *)&a.bytes;
-
-	a.bytes.ss_family = of;
-	if (of == AF_INET) {
-		v4->sin_port = htons(port);
-		inet_pton(of, text, &v4->sin_addr);
-	} else {
-		v6->sin6_port = htons(port);
-		inet_pton(of, text, &v6->sin6_addr);
-	}
-	return a;
 }
 
 static struct address loopback(int port)

@@ -32,12 +32,9 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { LIMIT_MS = 80, SOON_S = 10, AT_ONCE = 8 };
+#include "sockets.h"
 
-struct address {
-	struct sockaddr_storage bytes;
-	socklen_t len;
-};
+enum { LIMIT_MS = 80, SOON_S = 10, AT_ONCE = 8 };
 
 static int family;
 static int far_port;
@@ -63,31 +60,6 @@ __attribute__((noreturn, format(printf, 1, 2))) static void die(const char *form
 	va_end(values);
 	fprintf(stderr, ": %s\n", strerrorname_np(errno));
 	exit(1);
-}
-
-static double now(void)
-{
-	struct timespec at;
-
-	clock_gettime(CLOCK_MONOTONIC, &at);
-	return at.tv_sec + at.tv_nsec / 1e9;
-}
-
-static struct address address(int of, const char *text, int port)
-{
-	struct address a = { .len = of == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6) };
-	struct sockaddr_in *v4 = (void *)&a.bytes;
-	struct sockaddr_in6 *v6 = (void *)&a.bytes;
-
-	a.bytes.ss_family = of;
-	if (of == AF_INET) {
-		v4->sin_port = htons(port);
-		inet_pton(of, text, &v4->sin_addr);
-	} else {
-		v6->sin6_port = htons(port);
-		inet_pton(of, text, &v6->sin6_addr);
-	}
-	return a;
 }
 
 static struct address path(const char *name)
