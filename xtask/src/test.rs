@@ -75,6 +75,8 @@ struct Row {
     took: Duration,
     /// What a reader must know: every reason that the group failed or left something out.
     notes: Vec<String>,
+    /// What its failed tests said, once more below the table: a log of many thousand lines is read from its end.
+    last_words: Vec<String>,
 }
 
 /// Runs the groups (all of them if `only` is empty) and prints the table. `nightly`: in the large sizes.
@@ -131,6 +133,7 @@ impl Row {
     /// Holds what ran against what should have.
     fn judge(&mut self, tally: &Tally, success: bool, left_out: Option<String>) {
         (self.passed, self.failed, self.skipped) = (tally.passed, tally.failed, tally.ignored);
+        self.last_words.extend_from_slice(&tally.last_words);
         for name in &tally.failed_names {
             self.notes.push(format!("failed: {name}"));
         }
@@ -334,6 +337,11 @@ fn print_table(rows: &[Row]) {
     for row in rows {
         let seconds = row.took.as_secs_f64();
         println!("{:<14} {:>7} {:>7} {:>8} {seconds:>8.1}", row.name, row.passed, row.failed, row.skipped);
+    }
+    for row in rows {
+        for words in &row.last_words {
+            println!("{}: {words}\n", row.name);
+        }
     }
     for row in rows {
         for note in &row.notes {
