@@ -128,6 +128,13 @@ for level, kind, body in control:
     told, origin, sort, code = struct.unpack("IBBB", body[:7])
     say("extended", level, kind, errno.errorcode[told], origin, sort, code)
 attempt("no other", lambda: three.recvmsg(100, 1000, MSG_ERRQUEUE | socket.MSG_DONTWAIT))
+two.sendto(b"data", here)
+poller.register(two, select.POLLIN)
+say("told of data", [event for _, event in poller.poll(10000)])
+# A socket with a time-out would try again until then.
+two.settimeout(None)
+attempt("no error where there is data", lambda: two.recv(100, MSG_ERRQUEUE | socket.MSG_DONTWAIT))
+attempt("the data", lambda: two.recv(100))
 
 # Segments.
 four = new()

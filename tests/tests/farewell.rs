@@ -1,6 +1,9 @@
 //! What a command sent before it ended arrives, as it does from a kernel that outlives its programs.
 
-use netshunt_tests::{FAR4, Path, World, eventually};
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use netshunt_tests::{FAR4, FAR6, Path, World, eventually};
 
 const PORT: u16 = 9009;
 const SENT: usize = 1 << 20;
@@ -42,4 +45,28 @@ fn a_last_word_arrives_natively() {
 #[test]
 fn a_last_word_arrives_through_the_stack() {
     arrives(Path::Stack);
+}
+
+/// The first datagram of a network has to wait for its gateway's hardware address.
+#[test]
+fn a_last_datagram_arrives_through_the_stack() {
+    let world = World::new();
+    let servers = [FAR4.into(), FAR6.into()].map(|address: std::net::IpAddr| {
+        world.far.inside(|| UdpSocket::bind((address, PORT))).expect("the world is the test's own")
+    });
+    for server in servers {
+        server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let to = server.local_addr().unwrap();
+        let family = if to.is_ipv6() { "AF_INET6" } else { "AF_INET" };
+        let client = format!(
+            "import socket\nsocket.socket(socket.{family}, socket.SOCK_DGRAM).sendto(b'x', ('{}', {PORT}))",
+            to.ip()
+        );
+        for _ in 0..20 {
+            let run = world.netshunt(Path::Stack, &[PORT]).command(["python3", "-c", &client]).run();
+            run.assert_success();
+            let got = server.recv(&mut [0; 16]);
+            assert_eq!(got.ok(), Some(1), "to {to}: {}", run.describe());
+        }
+    }
 }

@@ -101,6 +101,13 @@ pub trait Link: Send + fmt::Debug {
     /// The link is dead for good: its last words. The stack then behaves as on a dead network.
     fn turn(&mut self, now: Instant, fds: &[PollFd]) -> Result<Turned, crate::Error>;
 
+    /// What the link has taken and would lose if it ended now, as far as it can know: 0 for nothing, and less as it
+    /// gets less, in whatever unit. By default it sends at once what it takes.
+    fn unsent(&mut self, now: Instant) -> u64 {
+        let _ = now;
+        0
+    }
+
     /// The processes that the link has started, by their ids: children of this process that are no
     /// guests. They may change with a [`Turned::Renewed`].
     fn processes(&self) -> Vec<i32> {

@@ -21,7 +21,11 @@ use rustix::process::{
 use crate::sys;
 use crate::words::{Words, pipe};
 
-/// A running child, or one that has ended and waits to be reaped. Dropped, it is killed.
+/// How long a passt that is not wanted any more may take to send what it has read from its socket, which is closed
+/// by then, and to leave.
+const LEAVE: Duration = Duration::from_millis(200);
+
+/// A running child, or one that has ended and waits to be reaped. Dropped, it is killed if it does not leave.
 #[derive(Debug)]
 pub(crate) struct Child {
     pid: i32,
@@ -95,19 +99,23 @@ impl Child {
     /// Waits for its end, ends it if that does not come within `grace`, and tells how it ended and its
     /// last words.
     pub(crate) fn bury(mut self, grace: Duration) -> (End, String) {
+        let end = self.end(grace);
+        (end.unwrap_or(End::Unknown), self.words.last())
+    }
+
+    fn end(&self, grace: Duration) -> Option<End> {
         let deadline = Instant::now() + grace;
-        let end = loop {
+        loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if let Some(end) = self.ended() {
-                break Some(end);
+                return Some(end);
             }
             let mut fds = [PollFd { fd: self.pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
             if left.is_zero() || sys::poll(&mut fds, left).is_err() {
                 self.kill();
-                break self.wait(WaitIdOptions::empty());
+                return self.wait(WaitIdOptions::empty());
             }
-        };
-        (end.unwrap_or(End::Unknown), self.words.last())
+        }
     }
 
     fn wait(&self, options: WaitIdOptions) -> Option<End> {
@@ -139,10 +147,7 @@ fn decoded(status: i32) -> End {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.ended().is_none() {
-            self.kill();
-            self.wait(WaitIdOptions::empty());
-        }
+        self.end(LEAVE);
     }
 }
 

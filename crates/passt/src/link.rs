@@ -200,6 +200,13 @@ impl Link for PasstLink {
         turned
     }
 
+    fn unsent(&mut self, _now: Instant) -> u64 {
+        match &mut self.state {
+            State::Up { running, .. } => running.wire.unsent(),
+            State::Awaiting(_) | State::Dead | State::Lost { .. } => 0,
+        }
+    }
+
     fn processes(&self) -> Vec<i32> {
         self.pid().into_iter().collect()
     }

@@ -41,7 +41,7 @@ pub(crate) struct Recipe {
 /// A passt that has answered.
 #[derive(Debug)]
 pub(crate) struct Running {
-    // In this order: the socket closes first, and what is left of the child is killed.
+    // In this order: the socket closes first, upon which the child leaves.
     pub(crate) wire: Box<dyn Wire>,
     pub(crate) child: Child,
     /// Which families it has answered in.

@@ -1,7 +1,7 @@
 //! The wire of every passt: frames in a row over a stream socket.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use libc::{POLLIN, POLLOUT};
@@ -12,6 +12,7 @@ use tracing::trace;
 
 use crate::frames::{Decoder, LONGEST, PREFIX, SHORTEST, prefix};
 use crate::mend::{self, Attempts};
+use crate::sys;
 use crate::wire::{Lost, Wire};
 
 /// Frames up to this many bytes are collected and sent together; a longer one goes out at once, with
@@ -185,6 +186,14 @@ impl Wire for StreamWire {
         fds.push(PollFd { fd: self.socket.as_raw_fd(), events: POLLIN | out, revents: 0 });
     }
 
+    fn unsent(&mut self) -> u64 {
+        if !self.full {
+            // What it finds is told by `turn`.
+            self.push(&[]);
+        }
+        self.outbox.len() as u64 + sys::unread(self.socket.as_fd()).unwrap_or(0)
+    }
+
     fn turn(&mut self, fds: &[PollFd]) -> Result<(), Lost> {
         if fds.iter().any(|entry| entry.revents & !POLLIN != 0) {
             self.full = false;
@@ -218,7 +227,7 @@ mod tests {
     fn turn(wire: &mut StreamWire) -> Result<(), Lost> {
         let mut fds = Vec::new();
         wire.interests(&mut fds);
-        crate::sys::poll(&mut fds, std::time::Duration::from_secs(5)).unwrap();
+        sys::poll(&mut fds, std::time::Duration::from_secs(5)).unwrap();
         wire.turn(&fds)
     }
 

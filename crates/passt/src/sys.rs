@@ -1,5 +1,5 @@
 //! The only module of this crate, beside the shared rings, with unsafe code: poll(2) over entries that
-//! others fill, what a child does between fork and exec, and an ioctl(2) that libc does not know.
+//! others fill, what a child does between fork and exec, and two ioctl(2)s.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -45,6 +45,15 @@ fn settle(keep: Option<RawFd>) -> io::Result<()> {
     // SAFETY: F_SETFD on a descriptor takes an int and touches no memory.
     let kept = unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
     if kept == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Bytes that the other end of a Unix socket has not read, with what the kernel needs to hold them (`SIOCOUTQ`,
+/// which is 0 only when there are none).
+pub(crate) fn unread(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut bytes: c_int = 0;
+    // SAFETY: the request writes an int.
+    let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if done == 0 { Ok(bytes.max(0) as u64) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `struct pidfd_info` of linux/pidfd.h, as of Linux 6.15.

@@ -18,6 +18,9 @@ pub(crate) trait Wire: Send + fmt::Debug {
     /// Appends the descriptors to poll.
     fn interests(&mut self, fds: &mut Vec<PollFd>);
 
+    /// What it has taken and passt has not, in bytes or frames: 0 for nothing.
+    fn unsent(&mut self) -> u64;
+
     /// Does what the polled descriptors allow. `fds` are the entries that `interests` appended.
     fn turn(&mut self, fds: &[PollFd]) -> Result<(), Lost>;
 }

@@ -154,6 +154,13 @@ impl Link for SlirpLink {
         now.checked_add(wait)
     }
 
+    /// Sockets of the host's that have no room for what libslirp has acknowledged.
+    fn unsent(&mut self, now: Instant) -> u64 {
+        let mut fds = Vec::new();
+        self.interests(now, &mut fds);
+        fds.iter().filter(|fd| fd.events & POLLOUT != 0).count() as u64
+    }
+
     fn turn(&mut self, now: Instant, fds: &[PollFd]) -> Result<Turned, Error> {
         self.instance.host().advance(now);
         self.instance.run_timers();

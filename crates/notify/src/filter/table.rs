@@ -95,6 +95,10 @@ const fn fast_open(flags: u8) -> When {
     When::SomeBit { arg: flags, bits: FASTOPEN, without: 0 }
 }
 
+/// A receive of data, and one of errors (IP_RECVERR).
+const QUEUED_DATA: When = When::OneOf { arg: 3, mask: libc::MSG_ERRQUEUE as u32, values: &[0] };
+const QUEUED_ERRORS: When = When::SomeBit { arg: 3, bits: libc::MSG_ERRQUEUE as u32, without: 0 };
+
 const UNIX: When = is(0, &[libc::AF_UNIX as u32]);
 /// AF_UNIX sockets that send to their peer only (net/unix/af_unix.c).
 const TIED_TYPES: &[u32] = &[libc::SOCK_STREAM as u32, libc::SOCK_SEQPACKET as u32];
@@ -151,7 +155,8 @@ static TABLE: &[Rule] = &[
     rule("sendmmsg", &[fast_open(3)], Errno(libc::EOPNOTSUPP), "connects"),
 
     // Who sent it: only for those who ask.
-    rule("recvfrom", &[When::Null { arg: 4 }], Allow, "recv(2)"),
+    rule("recvfrom", &[QUEUED_DATA, When::Null { arg: 4 }], Allow, "recv(2)"),
+    rule("recvfrom", &[QUEUED_ERRORS, When::Null { arg: 4 }], Notify, "the stack has the queue of errors"),
     rule("recvfrom", &[When::NotNull { arg: 4 }], Notify, "a datagram's sender is known to the stack"),
     rule("recvmsg", &[], Notify, "a datagram's sender is known to the stack; continued for other sockets"),
     rule("recvmmsg", &[], Notify, "a datagram's sender is known to the stack; continued for other sockets"),

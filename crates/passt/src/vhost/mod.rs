@@ -167,6 +167,17 @@ impl Wire for VhostWire {
         fds.push(PollFd { fd: self.socket.as_raw_fd(), events, revents: 0 });
     }
 
+    fn unsent(&mut self) -> u64 {
+        if let Err(error) = self.transmit.reclaim() {
+            self.lost = Some(error.into());
+            return 0;
+        }
+        if self.transmit.flush(true) {
+            self.transmit_kick.ring();
+        }
+        self.transmit.held().into()
+    }
+
     fn turn(&mut self, fds: &[PollFd]) -> Result<(), Lost> {
         self.receive.wake();
         self.transmit.wake();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 
 use super::connections::Connection;
+use super::neighbours;
 use super::thread::Machine;
 
 /// How long nothing may move: a far side that is slower than that is taken for gone.
@@ -14,8 +15,8 @@ const STALLED: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How much is done before a look.
 const ROUNDS: u32 = 64;
-/// How often is looked.
-const LOOK: Duration = Duration::from_millis(20);
+/// After how long is looked: at first, each time after twice as long, and at last.
+const LOOKS: [Duration; 2] = [Duration::from_micros(500), Duration::from_millis(20)];
 
 impl Machine {
     pub(super) fn drain(&mut self, survivors: bool) {
@@ -25,6 +26,7 @@ impl Machine {
         }
         let start = Instant::now();
         let mut moved = (start, u64::MAX);
+        let [mut pause, longest] = LOOKS;
         loop {
             // Processes that outlive the command can keep it busy for ever.
             let _ = (0..ROUNDS).find(|_| !self.work());
@@ -38,9 +40,10 @@ impl Machine {
                 moved = (now, left);
             }
             if now - moved.0 >= STALLED || now - start >= PATIENCE || self.dead {
-                return warn!(bytes = left, "sent by the command, and not taken by the far side: lost");
+                return warn!(left, "sent by the command, and not taken by the far side: lost");
             }
-            let look = self.kernel.now() + LOOK.as_nanos() as u64;
+            let look = self.kernel.now() + pause.as_nanos() as u64;
+            pause = longest.min(pause * 2);
             if let Err(error) = self.wait(Some(deadline.map_or(look, |at| at.min(look)))) {
                 return debug!(%error, "cannot wait");
             }
@@ -63,7 +66,8 @@ impl Machine {
         }
     }
 
-    /// Bytes that no far side has yet, as far as we can know: in relays, in the stack, and in the link.
+    /// What no far side has yet, as far as we can know: in relays, in the stack, and in the link. Mostly bytes,
+    /// and 0 for nothing.
     fn unsent(&self) -> u64 {
         let relayed = self.connections.values().map(|connection| match connection {
             Connection::Open { relay, .. } => relay.unsent(),
@@ -71,10 +75,13 @@ impl Machine {
         });
         let stack =
             ["net/tcp", "net/tcp6"].map(|table| queued(&self.kernel.read_proc(table).unwrap_or_default()));
-        let mut fds = Vec::new();
-        let _ = self.wire.link.borrow_mut().interests(Instant::now(), &mut fds);
-        let link = fds.iter().filter(|fd| fd.events & libc::POLLOUT != 0).count() as u64;
-        relayed.sum::<u64>() + stack.iter().sum::<u64>() + link
+        // A datagram's socket may be gone by now.
+        let sought = neighbours::sought(&self.kernel).unwrap_or_else(|error| {
+            debug!(%error, "cannot ask who is waited for");
+            0
+        });
+        let link = self.wire.link.borrow_mut().unsent(Instant::now());
+        relayed.sum::<u64>() + stack.iter().sum::<u64>() + sought as u64 + link
     }
 }
 

@@ -13,6 +13,7 @@ mod host;
 mod interfaces;
 mod listeners;
 mod looks;
+mod neighbours;
 mod pump;
 mod relay;
 mod thread;
