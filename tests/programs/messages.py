@@ -130,6 +130,7 @@ for level, kind, body in control:
 attempt("no other", lambda: three.recvmsg(100, 1000, MSG_ERRQUEUE | socket.MSG_DONTWAIT))
 two.sendto(b"data", here)
 poller.register(two, select.POLLIN)
+# An error that has been taken is not announced any more.
 say("told of data", [event for _, event in poller.poll(10000)])
 # A socket with a time-out would try again until then.
 two.settimeout(None)

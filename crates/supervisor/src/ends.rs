@@ -7,13 +7,16 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
 use netshunt_policy::Proto;
+use tracing::debug;
 
 use crate::calls::Receive;
 use crate::sockets::Cookie;
+use crate::sys;
 
 /// Destinations of one socket that are remembered as reported.
 const TOLD: usize = 256;
@@ -54,6 +57,8 @@ pub(crate) struct State {
     pub(crate) bound: Option<SocketAddr>,
     /// An error of the network's that is still to be told (`SO_ERROR`).
     pub(crate) error: Option<i32>,
+    /// How many there have been.
+    pub(crate) errors: u64,
     told: HashSet<SocketAddr>,
     /// Who has sent to it on the host, where a rule lets it be reached.
     heard: HashSet<SocketAddr>,
@@ -125,6 +130,18 @@ impl End {
             self.wanted.store(true, Ordering::SeqCst);
             run()
         })
+    }
+
+    /// The last message of the error queue has been taken: nothing is announced any more, at G neither, unless there have
+    /// been more errors than that. SO_ERROR takes no lock that a guest could hold (net/core/sock.c).
+    pub(crate) fn forget_error(&self, g: &OwnedFd, errors: u64) {
+        let mut state = self.state();
+        if state.errors == errors {
+            state.error = None;
+            if let Err(error) = sys::int_option(g.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR) {
+                debug!(%error, "cannot take back an error");
+            }
+        }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {

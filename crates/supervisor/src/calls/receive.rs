@@ -215,7 +215,10 @@ impl Call {
     /// Answers with a message of the error queue.
     pub(super) fn reply(&self, notification: Notification, got: Result<ErrorMessage, i32>) {
         let Some(place) = self.places.first() else { return notification.succeed(0) };
-        let written = got.and_then(|ErrorMessage { run, data, flags }| {
+        let written = got.and_then(|ErrorMessage { run, data, flags, last }| {
+            if let Some(errors) = last {
+                self.end.forget_error(&self.socket, errors);
+            }
             let (pieces, value) = place.fill(&notification, &data, data.len(), &run, self.flags, flags)?;
             write(&notification, pieces)?;
             Ok(if self.many { 1 } else { value })

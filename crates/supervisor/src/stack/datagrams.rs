@@ -88,6 +88,8 @@ pub(crate) struct ErrorMessage {
     pub(crate) data: Vec<u8>,
     /// `msg_flags`.
     pub(crate) flags: i32,
+    /// If it was the last: how many errors the guest's end had been told of.
+    pub(crate) last: Option<u64>,
 }
 
 /// Where a datagram goes.

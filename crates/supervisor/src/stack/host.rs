@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::debug;
 
 use super::pump::CONTROL;
@@ -127,6 +128,13 @@ impl Host {
         sys::int_option(self.socket.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR)
             .ok()
             .filter(|&errno| errno != 0)
+    }
+
+    /// Whether an error is to be told, or waits in the queue.
+    pub(super) fn has_errors(&self) -> bool {
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
+        let polled = poll(&mut fds, PollTimeout::ZERO).is_ok();
+        polled && fds[0].any() == Some(true)
     }
 }
 

@@ -16,7 +16,7 @@ use tracing::debug;
 
 use super::datagrams::{ErrorMessage, Outgoing, To};
 use super::host::{Host, is_nothing};
-use super::{Reply, Shared};
+use super::{LONGEST, Reply, Shared};
 use crate::address::{Address, canonical, encode, for_family};
 use crate::calls::errno;
 use crate::ends::{End, Run};
@@ -65,8 +65,8 @@ pub(super) struct Datagram {
     held: Option<Incoming>,
     /// Calls that wait for room in the stack.
     sends: VecDeque<Stalled>,
-    /// From P, for the same.
-    stalled: Option<Vec<u8>>,
+    /// From P, oldest first, and still to be sent: for the same, or since an error was to be told.
+    waiting: VecDeque<Vec<u8>>,
     /// The host's socket tells when there is room.
     host_full: bool,
     /// It may have a port that others have too (SO_REUSEADDR, SO_REUSEPORT).
@@ -130,7 +130,7 @@ impl Datagram {
             alias: None,
             held: None,
             sends: VecDeque::new(),
-            stalled: None,
+            waiting: VecDeque::new(),
             host_full: false,
             shares: false,
             queued: false,
@@ -148,17 +148,17 @@ impl Datagram {
     }
 
     fn outgoing_up_to(&mut self, most: usize, kernel: &Kernel, scratch: &mut [u8]) -> bool {
-        if let Some(data) = self.stalled.take()
-            && !self.send_to_peer(kernel, &data)
-        {
-            self.stalled = Some(data);
-            return false;
-        }
         for _ in 0..most {
+            while let Some(data) = self.waiting.pop_front() {
+                if !self.send_to_peer(kernel, &data) {
+                    self.waiting.push_front(data);
+                    return false;
+                }
+            }
             // Also nothing at all is a datagram.
             let Ok(length) = sys::recv(self.p.as_fd(), scratch) else { return false };
             if !self.send_to_peer(kernel, &scratch[..length]) {
-                self.stalled = Some(scratch[..length].to_vec());
+                self.waiting.push_front(scratch[..length].to_vec());
                 return false;
             }
         }
@@ -191,9 +191,18 @@ impl Datagram {
     ///
     /// An AF_UNIX datagram socket is told ECONNRESET when its peer leaves it with messages unread
     /// (unix_dgram_disconnected() in net/unix/af_unix.c): so P leaves G, gets a message from elsewhere, and
-    /// comes back twice.
-    fn signal(&self, errno: i32) {
-        self.end.state().error = Some(errno);
+    /// comes back twice. What G has sent would be lost by that, and is taken first.
+    fn signal(&mut self, errno: i32) {
+        {
+            let mut state = self.end.state();
+            state.error = Some(errno);
+            state.errors += 1;
+        }
+        let mut data = vec![0; LONGEST];
+        for _ in self.waiting.len()..*QUEUE {
+            let Ok(length) = sys::recv(self.p.as_fd(), &mut data) else { break };
+            self.waiting.push_back(data[..length].to_vec());
+        }
         let poison = || -> io::Result<()> {
             sys::disconnect(self.p.as_fd())?;
             sys::send_nothing(&sys::unix_name(self.p.as_fd())?)?;
@@ -241,7 +250,7 @@ impl Datagram {
     /// Has the host's socket tell when there is room, as long as somebody waits for that.
     pub(super) fn mind_host(&mut self, epoll: &Epoll) {
         let Some(host) = &self.host else { return };
-        let full = self.stalled.is_some() || !self.sends.is_empty();
+        let full = !self.waiting.is_empty() || !self.sends.is_empty();
         if std::mem::replace(&mut self.host_full, full) == full {
             return;
         }
@@ -516,8 +525,8 @@ impl Datagram {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => self.signal(errno(&error)),
         }
-        let host = self.host.as_ref()?;
         loop {
+            let host = self.host.as_ref()?;
             match host.receive(scratch) {
                 Ok((run, from, length)) => {
                     if host.hears_everybody() {
@@ -572,14 +581,20 @@ impl Datagram {
             (Err(error), Some(host)) if is_nothing(&error) => {
                 let (run, length, flags) = host.errors(&mut data, flags)?;
                 data.truncate(length);
-                return Ok(ErrorMessage { run, data, flags });
+                return Ok(ErrorMessage { run, data, flags, last: self.no_more_errors(kernel) });
             }
             (got, _) => got?,
         };
         data.truncate(got.data);
         let run =
             Run { from: from[..got.from.min(from.len())].to_vec(), control: control[..got.control].to_vec() };
-        Ok(ErrorMessage { run, data, flags: got.flags })
+        Ok(ErrorMessage { run, data, flags: got.flags, last: self.no_more_errors(kernel) })
+    }
+
+    fn no_more_errors(&self, kernel: &Kernel) -> Option<u64> {
+        let more = kernel.readiness(self.stack) & libc::EPOLLERR as u32 != 0
+            || self.host.as_ref().is_some_and(Host::has_errors);
+        (!more).then(|| self.end.state().errors)
     }
 }
 
