@@ -52,11 +52,12 @@ impl Pair {
             transport,
             server: split(&format!("iperf3 --server --port {PORT}")),
             client: Box::new(move |to: SocketAddr| {
-                // Between two tests the server is away for a moment.
+                // Between two tests the server is away for a moment. A client that waits for an amount of datagrams
+                // of which some were lost is left by the server.
                 let script = "try() { \
                                   until iperf3 --json $options --client \"$to\" --port \"$port\" \"$@\" >report && \
                                       ! grep -q '\"error\"' report; \
-                                  do grep -Eq 'Connection re(fused|set)' report || break; done; \
+                                  do grep -Eq 'Connection re(fused|set)|closed unexpectedly' report || break; done; \
                                   cat report; \
                               }; \
                               to=$0 port=$1 options=$2; try; try --reverse";
