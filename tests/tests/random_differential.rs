@@ -13,10 +13,9 @@ mod shrink;
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,8 +28,12 @@ const FEW: u64 = 3000;
 /// At night.
 const MANY: u64 = 110_000;
 
+/// Those beyond [`FEW`] that have shown a bug: an error queue read as data (11120, 17129), options of a socket of IPv6 that
+/// is connected to IPv4 (10279), an error taken by a call that failed (36620), urgent datagrams of AF_UNIX (22760, 26657).
+const FOUND: &[u64] = &[10279, 11120, 17129, 22760, 26657, 36620];
+
 /// Sequences that one process performs.
-const PORTION: u64 = 500;
+const PORTION: usize = 500;
 
 /// How often a difference makes us look again: what depends on the moment differs natively too.
 const LOOKS: usize = 3;
@@ -142,28 +145,30 @@ impl Twins {
     }
 }
 
-fn seeds() -> Range<u64> {
-    let Ok(chosen) = env::var("NETSHUNT_SEEDS") else {
-        return 1..1 + if is_nightly() { MANY } else { FEW };
-    };
-    let range = chosen.split_once("..").and_then(|(first, end)| Some(first.parse().ok()?..end.parse().ok()?));
-    range.unwrap_or_else(|| panic!("NETSHUNT_SEEDS={chosen} is not FIRST..END"))
+fn seeds() -> Vec<u64> {
+    match env::var("NETSHUNT_SEEDS") {
+        Ok(chosen) => {
+            let words = chosen.split_once("..");
+            let range = words.and_then(|(first, end)| Some(first.parse::<u64>().ok()?..end.parse().ok()?));
+            range.unwrap_or_else(|| panic!("NETSHUNT_SEEDS={chosen} is not FIRST..END")).collect()
+        }
+        Err(_) if is_nightly() => (1..=MANY).collect(),
+        Err(_) => (1..=FEW).chain(FOUND.iter().copied()).collect(),
+    }
 }
 
 #[test]
 fn random_sequences_do_what_they_do_natively() {
     let twins = Twins::new();
     let seeds = seeds();
-    let next = AtomicU64::new(seeds.start);
+    let portions = Mutex::new(seeds.chunks(PORTION));
     let used = Used::new();
     let all = Mutex::new(BTreeMap::new());
     let work = || {
         loop {
-            let first = next.fetch_add(PORTION, Ordering::Relaxed);
-            if first >= seeds.end {
-                return;
-            }
-            let jobs: Vec<Job> = (first..seeds.end.min(first + PORTION)).map(Job::whole).collect();
+            let portion = portions.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(portion) = portion else { return };
+            let jobs: Vec<Job> = portion.iter().copied().map(Job::whole).collect();
             let found = twins.differences(&jobs, &used);
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
             all.extend(found.into_iter().map(|(job, difference)| (jobs[job].seed, difference)));

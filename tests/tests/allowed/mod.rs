@@ -53,16 +53,12 @@ const ALL_REFUSED: &str =
     "passt tells of every connection that fails on the host by a reset: to the stack a refusal";
 const TOO_SOON: &str =
     "The link has not yet answered the guest when the server's reset comes: to the stack a refusal";
-const NOT_IPV6: &str =
-    "The stack's own connection is IPv4: its packets have neither a traffic class nor a hop limit";
 const TWO_STEPS: &str = "A failed attempt is ended in two steps: who waits for edges and is woken between them is \
                          woken once more, with the same events";
 const NO_NAME: &str = "A failed attempt has no address any more: nothing is sent from it or arrives there";
 const QUEUEING: &str = "The guest's own socket queues nothing on a network: its priority is without effect";
 
 pub(crate) const ALLOWED: &[Allowed] = &[
-    on_stack(&["answered", "late"], "IPV6_TCLASS", "*", "E*", NOT_IPV6),
-    on_stack(&["answered", "late"], "IPV6_UNICAST_HOPS", "*", "E*", NOT_IPV6),
     on_stack(&["answered", "late"], "SO_PRIORITY", "*", "*", QUEUEING),
     on_stack(FAILING, "getsockname afterwards", "*, port some", "*, any, port 0", NO_NAME),
     on_stack(&["late", "timed_out"], "getsockname dissolved", "*, port some", "*, any, port 0", NO_NAME),

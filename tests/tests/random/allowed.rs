@@ -33,7 +33,7 @@ const NOT_SHUT: &str = "shutdown(2) is the host's, whose socket is always connec
 const UNAPPLIED: &str = "An optimisation that is not applied: accepted in every state";
 const ALONE: &str =
     "A send without an address is the host's: what is to follow does not join it (CHANGELOG.md)";
-const NOT_BOUND: &str = "A send that is refused for its address has not given the socket a port yet";
+const NOT_BOUND: &str = "A call that is refused for its address has not given the socket a port yet";
 const TOO_FAST: &str =
     "A reset takes a moment, as on a network: natively it is there before the call that caused it ends";
 const OVER: &str =
@@ -49,6 +49,15 @@ const NEVER_LINGERS: &str = "A datagram socket has nothing to linger for";
 const NOT_INHERITED: &str = "An accepted socket does not inherit from its listener what means nothing to TCP";
 const URGENT: &str =
     "Which bytes are left of several urgent ones in a row depends on when the receiver's kernel sees each";
+const TO_NOBODY: &str = "Natively what is sent to the family 0 by a socket that is connected to ::ffff:0.0.0.0 goes nowhere: \
+                         here it goes where connect(2) led";
+const NO_ROOM_MADE: &str = "Natively each datagram that leaves is an edge: there is room again. Here it has left when the call \
+                            returns, and who was told that there is no room is told when there is";
+const NOT_NAMED: &str = "A connect that is refused has not given the socket a name (SO_PASSCRED)";
+const AS_IT_CAME: &str =
+    "What accompanies a datagram is what the socket had asked for when it came, not when it is received";
+const TO_ITSELF: &str = "After an attempt that failed a socket may be connected to its own address and port";
+const SAME_PORT: &str = "A server that was ended by force keeps its address and port";
 const QUEUED: &str = "An error that waits in the queue (IP_RECVERR) is announced once";
 
 pub(crate) const ALLOWED: &[Allowed] = &[
@@ -73,10 +82,10 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     on("send*", "EDESTADDRREQ*", "EMSGSIZE*", OTHER_REASON),
     on("send*", "EOPNOTSUPP*", "EAFNOSUPPORT*", OTHER_REASON),
     rare(on("send*", "EPIPE*", "ECONNREFUSED*", OTHER_REASON)),
-    on("send*", "EOPNOTSUPP*", "ECONNREFUSED*", OTHER_REASON),
-    on("send*", "EOPNOTSUPP*", "EINVAL*", OTHER_REASON),
+    rare(parts("send*", "EOPNOTSUPP*", "ECONNREFUSED*", OTHER_REASON)),
+    rare(on("send*", "EOPNOTSUPP*", "EINVAL*", OTHER_REASON)),
     parts("send*", "EINVAL*", "ECONNREFUSED*", OTHER_REASON),
-    on("getsockopt * length -1", "0*", "EINVAL*", OTHER_REASON),
+    on("getsockopt * length -1", "*", "EINVAL*", OTHER_REASON),
     on("ioctl * SIOCATMARK", "ENOTTY*", "EOPNOTSUPP*", OF_AN_END),
     rare(on("ioctl * FIONREAD", "E*", "0*", OF_AN_END)),
     parts("recv* flags *", "*", "EOPNOTSUPP*", OF_AN_END),
@@ -99,7 +108,7 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     rare(parts("send*", "ECONNREFUSED*", "*", NOT_SEEN_YET)),
     rare(after("setsockopt * UDP_CORK *", parts("send*", "*", "E*", OTHER_REASON))),
     rare(parts("recvmmsg*", "2*", "1*", FEWER)),
-    rare(on("getsockopt * IPV6_V6ONLY *", "0 1 *", "0 0 *", BOTH)),
+    rare(on("getsockopt * IPV6_V6ONLY *", "0 *", "0 *", BOTH)),
     rare(on("getsockopt * SO_PRIORITY *", "0 *", "0 *", QUEUEING)),
     rare(after("setsockopt * TCP_NOTSENT_LOWAT *", parts("*", "*", "*", UNAPPLIED))),
     parts("sendmmsg*", "1*", "2*", TOO_FAST),
@@ -127,6 +136,21 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     after("write*", on("recv*", "EAGAIN*", "ECONNREFUSED*", RESET)),
     rare(after("send*", on("recv*", "EAGAIN*", "ECONNREFUSED*", RESET))),
     after("setsockopt * IP*_RECVERR *", parts("recv*", "*E/*", "*O/*", QUEUED)),
+    rare(after("connect * [::ffff:0.0.0.0*", parts("send* to family 0", "*", "*", TO_NOBODY))),
+    rare(after("epoll_ctl * 80000004", parts("epoll_wait*", "1 *:4 *", "0 *", NO_ROOM_MADE))),
+    rare(after("setsockopt * SO_PASSCRED *", parts("bind*", "EINVAL*", "0*", NOT_NAMED))),
+    rare(after("setsockopt * IP*", parts("recvmsg*", "* control *", "*", AS_IT_CAME))),
+    rare(after(
+        "connect * own:p0",
+        parts("connect * 127.0.0.1:p0", "EINPROGRESS*", "EINPROGRESS*", TO_ITSELF),
+    )),
+    rare(after("shutdown * 2", parts("send*", "*IORH/*", "*IORH/0*", NOT_SHUT))),
+    rare(after("shutdown * 2", parts("write*", "*IORH/*", "*IORH/0*", NOT_SHUT))),
+    rare(after("shutdown*", parts("argument *:p* / *:p0*", "*", "*", SAME_PORT))),
+    rare(after("shutdown*", on("getsockname*", "0 0.0.0.0:p*", "0 127.0.0.1:p*", SAME_PORT))),
+    rare(after("shutdown * 0", parts("write*", "*IOR/*", "*IOR/0*", NOT_SHUT))),
+    rare(after("connect*", parts("bind*", "EINVAL*", "0*", NOT_BOUND))),
+    rare(after("setsockopt * IP*", parts("recvmmsg*", "* flags 8 *", "*", AS_IT_CAME))),
 ];
 
 /// Seen at night at least.

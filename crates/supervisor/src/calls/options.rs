@@ -21,6 +21,12 @@ impl Calls {
             Ok(subject) => subject,
             Err(errno) => return notification.fail(errno),
         };
+        // An error is not taken by a call that cannot be told it.
+        if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR)
+            && let Err(errno) = read_room(&notification)
+        {
+            return notification.fail(errno);
+        }
         if let Some(end) = subject.end.clone() {
             return self.option_of_end(notification, &subject, end);
         }
@@ -168,7 +174,8 @@ impl Calls {
             }
             live
         });
-        if live {
+        // The stack's socket may be of IPv4 and have no such level: the guest's own is what is asked then.
+        if live && option.level != libc::IPPROTO_IPV6 {
             return self.stack.ask(Command::Set { cookie, option, asked: Some(notification) });
         }
         // The host checks the value.
@@ -262,6 +269,11 @@ pub(super) fn write_value(notification: &Notification, value: &[u8]) -> Result<(
 
 /// Answers a `Read` question.
 pub(super) fn reply(question: Question, result: Result<Vec<u8>, i32>) {
+    // An IPv6 socket that is connected to an IPv4 address: the stack's is of IPv4 and has no such level, the guest's
+    // own has.
+    if question.v6 && result == Err(libc::EOPNOTSUPP) {
+        return question.notification.proceed();
+    }
     let written = result.and_then(|value| write_value(&question.notification, &value));
     answer(question.notification, written);
 }

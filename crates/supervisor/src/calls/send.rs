@@ -245,6 +245,8 @@ impl Call {
     fn advance(&mut self, judge: Judge<'_>) -> Progress {
         while let Some(message) = self.messages.front_mut() {
             let address = match self.route {
+                // Before any address is looked at (unix_dgram_sendmsg() of net/unix/af_unix.c).
+                Route::Judged if self.flags & libc::MSG_OOB != 0 => Err(libc::EOPNOTSUPP),
                 Route::Judged if message.is_addressed() => {
                     message.unix_name().and_then(|name| judge(&self.subject, name))
                 }
