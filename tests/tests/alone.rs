@@ -57,6 +57,23 @@ fn datagrams_are_bypassed_without_a_link() {
     assert!(run.flows.iter().any(bypassed), "{}", run.describe());
 }
 
+/// Its error could not be told, and was told again and again.
+#[test]
+fn a_refused_datagram_of_a_socket_that_is_gone_holds_nobody_up() {
+    let world = World::new();
+    let script = "import contextlib, socket\n\
+                  for _ in range(500):\n\
+                  \x20   with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:\n\
+                  \x20       s.connect(('127.0.0.1', 9))\n\
+                  \x20       for _ in range(4):\n\
+                  \x20           with contextlib.suppress(OSError):\n\
+                  \x20               s.send(b'x')\n\
+                  print('all closed')";
+    let run = world.netshunt_with(["--net=none"]).command(["python3", "-c", script]).run();
+    run.assert_success();
+    assert_eq!(run.stdout(), "all closed\n", "{}", run.describe());
+}
+
 /// A guest whose streams are all the host's needs none: neither its start nor its memory.
 #[test]
 fn without_a_link_the_kernel_boots_when_it_is_needed() {

@@ -139,7 +139,7 @@ impl Datagram {
 
     /// Sends what is in P's queue by now, and no more: a guest can fill it as fast as it is emptied.
     pub(super) fn flush(&mut self, kernel: &Kernel, scratch: &mut [u8]) {
-        self.outgoing_up_to(*QUEUE, kernel, scratch);
+        self.outgoing_up_to(self.waiting.len() + *QUEUE, kernel, scratch);
     }
 
     /// Sends what the guest has put into P's queue; whether there may be more.
@@ -149,11 +149,12 @@ impl Datagram {
 
     fn outgoing_up_to(&mut self, most: usize, kernel: &Kernel, scratch: &mut [u8]) -> bool {
         for _ in 0..most {
-            while let Some(data) = self.waiting.pop_front() {
+            if let Some(data) = self.waiting.pop_front() {
                 if !self.send_to_peer(kernel, &data) {
                     self.waiting.push_front(data);
                     return false;
                 }
+                continue;
             }
             // Also nothing at all is a datagram.
             let Ok(length) = sys::recv(self.p.as_fd(), scratch) else { return false };
@@ -205,13 +206,16 @@ impl Datagram {
         }
         let poison = || -> io::Result<()> {
             sys::disconnect(self.p.as_fd())?;
-            sys::send_nothing(&sys::unix_name(self.p.as_fd())?)?;
+            // A queue that the guest has filled meanwhile is as good.
+            let _ = sys::send_nothing(&sys::unix_name(self.p.as_fd())?);
             sys::connect_unix(self.p.as_fd(), &self.name)?;
             sys::disconnect(self.p.as_fd())?;
             sys::connect_unix(self.p.as_fd(), &self.name)
         };
         if let Err(error) = poison() {
             debug!(%error, "cannot tell a guest of an error");
+            // G is gone. That message is nobody's.
+            let _ = (0..*QUEUE).find(|_| sys::recv(self.p.as_fd(), &mut data).is_err());
         }
     }
 
