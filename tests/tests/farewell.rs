@@ -1,6 +1,6 @@
 //! What a command sent before it ended arrives, as it does from a kernel that outlives its programs.
 
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use netshunt_tests::{FAR4, FAR6, Path, World, eventually};
@@ -47,26 +47,24 @@ fn a_last_word_arrives_through_the_stack() {
     arrives(Path::Stack);
 }
 
-/// The first datagram of a network has to wait for its gateway's hardware address.
+/// The first datagram of a network has to wait for its gateway's hardware address. One is sent by a call that netshunt
+/// performs, and one natively.
 #[test]
 fn a_last_datagram_arrives_through_the_stack() {
     let world = World::new();
-    let servers = [FAR4.into(), FAR6.into()].map(|address: std::net::IpAddr| {
-        world.far.inside(|| UdpSocket::bind((address, PORT))).expect("the world is the test's own")
-    });
-    for server in servers {
+    for (address, family) in [(IpAddr::from(FAR4), "AF_INET"), (IpAddr::from(FAR6), "AF_INET6")] {
+        let server = world.far.inside(|| UdpSocket::bind((address, PORT)));
+        let server = server.expect("the world is the test's own");
         server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let to = server.local_addr().unwrap();
-        let family = if to.is_ipv6() { "AF_INET6" } else { "AF_INET" };
-        let client = format!(
-            "import socket\nsocket.socket(socket.{family}, socket.SOCK_DGRAM).sendto(b'x', ('{}', {PORT}))",
-            to.ip()
+        let performed = format!(
+            "import socket\nsocket.socket(socket.{family}, socket.SOCK_DGRAM).sendto(b'x', ('{address}', {PORT}))"
         );
-        for _ in 0..20 {
-            let run = world.netshunt(Path::Stack, &[PORT]).command(["python3", "-c", &client]).run();
+        let native = format!("echo -n x >/dev/udp/{address}/{PORT}");
+        for words in [["python3", "-c", &performed], ["bash", "-c", &native]].iter().cycle().take(20) {
+            let run = world.netshunt(Path::Stack, &[PORT]).command(*words).run();
             run.assert_success();
             let got = server.recv(&mut [0; 16]);
-            assert_eq!(got.ok(), Some(1), "to {to}: {}", run.describe());
+            assert_eq!(got.ok(), Some(1), "{words:?}: {}", run.describe());
         }
     }
 }

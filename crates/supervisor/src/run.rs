@@ -187,7 +187,7 @@ impl Service {
         let counters = self.counters();
         info!(?counters, "done");
         self.watch.stop();
-        self.calls.stack.drain(survivors > 0);
+        self.calls.stack.finish(survivors > 0);
         Ok(Outcome { end, survivors, counters })
     }
 

@@ -214,7 +214,7 @@ struct Replies {
 /// The running stack. Stops when dropped.
 pub(crate) struct Stack {
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl fmt::Debug for Stack {
@@ -266,7 +266,7 @@ impl Stack {
             .name("netshunt-stack".to_owned())
             .spawn(move || thread::run(setup, &report))
             .map_err(Error::system("start the stack thread"))?;
-        Ok(Booting { link: give, stack: Stack { shared, thread: Some(thread) }, booted })
+        Ok(Booting { link: give, stack: Stack { shared, thread: Mutex::new(Some(thread)) }, booted })
     }
 
     /// Something that can be asked by whoever outlives a call.
@@ -284,9 +284,21 @@ impl Stack {
         self.shared.leave(command);
     }
 
-    /// The command has ended: what it sent before goes out first. Whether other guests live on.
-    pub(crate) fn drain(&self, survivors: bool) {
+    /// The command has ended: stops when what it sent before has gone out, and waits for that. Whether other guests
+    /// live on.
+    pub(crate) fn finish(&self, survivors: bool) {
         self.ask(Command::Drain { survivors });
+        self.stop();
+    }
+
+    fn stop(&self) {
+        self.ask(Command::Stop);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // An answered call that is the last to know of us may end on that very thread.
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            // A panic there has been reported by the panic hook.
+            let _ = thread.join();
+        }
     }
 
     /// Who to wake when there are replies.
@@ -317,11 +329,7 @@ impl Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        self.ask(Command::Stop);
-        if let Some(thread) = self.thread.take() {
-            // A panic there has been reported by the panic hook.
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }
 
