@@ -22,8 +22,9 @@ const PROTOCOL_V6: usize = ETHERNET + 6;
 /// An IPv6 header without extensions, and the flags in a TCP header (RFC 9293).
 const HEADER_V6: usize = 40;
 const FLAGS: usize = 13;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
+pub(crate) const FIN: u8 = 0x01;
+pub(crate) const SYN: u8 = 0x02;
+pub(crate) const RST: u8 = 0x04;
 const FLAG_BITS: u8 = 0x17;
 
 const TCP: u8 = 6;
@@ -158,7 +159,7 @@ fn asks(syn: &[u8], from: SocketAddr, to: SocketAddr) -> bool {
 }
 
 /// The flags of a TCP segment. Looks at nothing else: every frame passes by.
-fn flags(frame: &[u8]) -> Option<u8> {
+pub(crate) fn flags(frame: &[u8]) -> Option<u8> {
     let tcp = match frame.get(12..ETHERNET)? {
         [0x08, 0x00] if frame.get(PROTOCOL_V4) == Some(&TCP) => {
             ETHERNET + usize::from(frame[ETHERNET] & 0xf) * 4
@@ -169,16 +170,16 @@ fn flags(frame: &[u8]) -> Option<u8> {
     frame.get(tcp + FLAGS).map(|flags| flags & FLAG_BITS)
 }
 
-/// What an answer to a SYN needs of it.
-struct Ends {
+/// Who a segment is between, and what an answer to a SYN needs of it.
+pub(crate) struct Ends {
     macs: ([u8; 6], [u8; 6]),
-    from: SocketAddr,
-    to: SocketAddr,
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
     sequence: u32,
 }
 
 impl Ends {
-    fn of(syn: &[u8]) -> Option<Self> {
+    pub(crate) fn of(syn: &[u8]) -> Option<Self> {
         let packet = SlicedPacket::from_ethernet(syn).ok()?;
         let macs = (syn.get(6..12)?.try_into().ok()?, syn.get(..6)?.try_into().ok()?);
         let (from, to): (IpAddr, IpAddr) = match packet.net? {

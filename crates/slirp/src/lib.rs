@@ -39,6 +39,7 @@
 mod attempts;
 mod backend;
 mod error;
+mod farewells;
 mod fragments;
 mod frames;
 mod link;

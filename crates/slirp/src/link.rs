@@ -12,6 +12,7 @@ use netshunt_backend::{Error, Link, Network, PollFd, Protocol, Publish, Sent, Tu
 use tracing::{debug, trace};
 
 use crate::attempts::{Attempts, Show};
+use crate::farewells::Farewells;
 use crate::fragments::{Fragments, Joined};
 use crate::frames::Frames;
 use crate::plan;
@@ -118,6 +119,7 @@ impl Link for SlirpLink {
         match self.fragments.offer(frame) {
             Joined::Complete(datagram) => self.instance.input(&datagram),
             Joined::Held => (),
+            Joined::Whole if !self.instance.host().farewells.borrow_mut().sends(frame) => (),
             Joined::Whole => {
                 self.instance.host().attempts.borrow_mut().ask(frame);
                 self.instance.input(frame);
@@ -205,6 +207,7 @@ fn from_poll(revents: i16) -> c_int {
 struct Inbox {
     frames: RefCell<Frames>,
     attempts: RefCell<Attempts>,
+    farewells: RefCell<Farewells>,
     dropped: Cell<u64>,
     opened: Instant,
     /// Since `opened`. A cached clock: libslirp asks for it with every batch of frames.
@@ -213,8 +216,8 @@ struct Inbox {
 
 impl Inbox {
     fn new(opened: Instant) -> Self {
-        let (frames, attempts) = Default::default();
-        Inbox { frames, attempts, dropped: Cell::new(0), opened, now: Cell::default() }
+        let (frames, attempts, farewells) = Default::default();
+        Inbox { frames, attempts, farewells, dropped: Cell::new(0), opened, now: Cell::default() }
     }
 
     /// Sets the clock, which never goes back.
@@ -224,8 +227,9 @@ impl Inbox {
     }
 
     fn queue(&self, frame: &[u8]) {
-        if !self.frames.borrow_mut().push(frame) {
-            self.dropped.set(self.dropped.get() + 1);
+        match self.frames.borrow_mut().push(frame) {
+            true => self.farewells.borrow_mut().receives(frame),
+            false => self.dropped.set(self.dropped.get() + 1),
         }
     }
 
