@@ -286,7 +286,7 @@ pub(crate) fn is_deferred(level: i32, name: i32) -> bool {
     level == libc::IPPROTO_TCP && deferred.contains(&name) || (level, name) == REUSE_PORT
 }
 
-const REUSE_PORT: (i32, i32) = (libc::SOL_SOCKET, libc::SO_REUSEPORT);
+pub(crate) const REUSE_PORT: (i32, i32) = (libc::SOL_SOCKET, libc::SO_REUSEPORT);
 
 /// Whether getsockopt(2) on a connected or connecting socket is the stack's to answer.
 pub(crate) fn read_from_stack(level: i32, name: i32) -> bool {

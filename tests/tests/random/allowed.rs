@@ -58,6 +58,8 @@ const AS_IT_CAME: &str =
     "What accompanies a datagram is what the socket had asked for when it came, not when it is received";
 const TO_ITSELF: &str = "After an attempt that failed a socket may be connected to its own address and port";
 const SAME_PORT: &str = "A server that was ended by force keeps its address and port";
+const DISSOLVED: &str =
+    "Of an association that was dissolved the own address is left: what is sent to 0.0.0.0 goes there";
 const QUEUED: &str = "An error that waits in the queue (IP_RECVERR) is announced once";
 
 pub(crate) const ALLOWED: &[Allowed] = &[
@@ -69,7 +71,8 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     on("bind*", "EADDRNOTAVAIL*", "EINVAL*", OTHER_REASON),
     on("bind*", "EINVAL*", "EADDRINUSE*", OTHER_REASON),
     on("bind*", "EADDRINUSE*", "EINVAL*", OTHER_REASON),
-    rare(on("setsockopt * bad", "E*", "EFAULT*", OTHER_REASON)),
+    rare(on("setsockopt * bad", "E*", "E*", OTHER_REASON)),
+    rare(parts("send*", "ECONNRESET*", "EFAULT*", OTHER_REASON)),
     on("send*", "E*", "EFAULT*", OTHER_REASON),
     rare(parts("connect*", "EAFNOSUPPORT*", "EINPROGRESS*", OTHER_REASON)),
     rare(parts("sendmsg * length -1 at null", "*", "EINVAL*", OTHER_REASON)),
@@ -117,7 +120,7 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     rare(parts("connect*", "ENETUNREACH*", "EINPROGRESS*", OTHER_REASON)),
     rare(parts("connect*", "EAFNOSUPPORT*", "EINVAL*", OTHER_REASON)),
     rare(parts("sendmmsg * length -1 at null", "*", "EINVAL*", OTHER_REASON)),
-    rare(parts("sendmsg*", "EINVAL*", "EMSGSIZE*", OTHER_REASON)),
+    rare(parts("send*", "EINVAL*", "EMSGSIZE*", OTHER_REASON)),
     rare(on("getsockopt * SO_LINGER *", "0 *", "0 *", NEVER_LINGERS)),
     rare(on("getsockopt * SO_NO_CHECK *", "0 *", "0 *", NOT_INHERITED)),
     rare(on("getsockopt * SO_DONTROUTE *", "0 *", "0 *", NOT_INHERITED)),
@@ -144,12 +147,31 @@ pub(crate) const ALLOWED: &[Allowed] = &[
         "connect * own:p0",
         parts("connect * 127.0.0.1:p0", "EINPROGRESS*", "EINPROGRESS*", TO_ITSELF),
     )),
-    rare(after("shutdown * 2", parts("send*", "*IORH/*", "*IORH/0*", NOT_SHUT))),
-    rare(after("shutdown * 2", parts("write*", "*IORH/*", "*IORH/0*", NOT_SHUT))),
+    rare(after("shutdown*", parts("send*", "*IORH/*", "*IORH/0*", NOT_SHUT))),
+    rare(after("shutdown*", parts("write*", "*IORH/*", "*IORH/0*", NOT_SHUT))),
     rare(after("shutdown*", parts("argument *:p* / *:p0*", "*", "*", SAME_PORT))),
-    rare(after("shutdown*", on("getsockname*", "0 0.0.0.0:p*", "0 127.0.0.1:p*", SAME_PORT))),
     rare(after("shutdown * 0", parts("write*", "*IOR/*", "*IOR/0*", NOT_SHUT))),
     rare(after("connect*", parts("bind*", "EINVAL*", "0*", NOT_BOUND))),
+    rare(on("getsockopt * IP_BIND_ADDRESS_NO_PORT *", "0 1 *", "0 0 *", UNAPPLIED)),
+    rare(on("getsockopt * TCP_DEFER_ACCEPT *", "0 *", "0 *", UNAPPLIED)),
+    rare(on("getsockopt * 1 *", "ENOPROTOOPT*", "EOPNOTSUPP*", OTHER_REASON)),
+    rare(parts("sendto * at null", "EMSGSIZE*", "70000*", SILENT_SEND)),
+    rare(parts("write*", "EMSGSIZE*", "EPIPE*", OTHER_REASON)),
+    rare(parts("send*", "EINVAL*", "ENETUNREACH*", OTHER_REASON)),
+    rare(parts("send*", "ENETUNREACH*", "EINVAL*", OTHER_REASON)),
+    rare(parts("send*", "EINVAL*", "EAFNOSUPPORT*", OTHER_REASON)),
+    rare(after("setsockopt * SO_PASSCRED *", parts("* to unix auto", "*", "ECONNREFUSED*", NOT_NAMED))),
+    rare(after("setsockopt * SO_PASSCRED *", parts("connect * unix auto", "0*", "ECONNREFUSED*", NOT_NAMED))),
+    rare(after("send* urgent*", parts("shutdown*", "*P*", "*P*", URGENT))),
+    rare(after("shutdown*", parts("connect*", "0*", "EISCONN*", OVER))),
+    rare(after("connect * family 0", parts("connect*", "EADDRNOTAVAIL*", "EINPROGRESS*", OVER))),
+    rare(after("connect * family 0", parts("connect*", "ENETUNREACH*", "ECONNREFUSED*", OVER))),
+    rare(after("connect * family 0", parts("connect*", "EINPROGRESS*", "EINPROGRESS*IOREH/*", OVER))),
+    rare(after("connect * family 0", parts("argument *:B* / *:0*", "*", "*", OVER))),
+    rare(after("connect * family 0", parts("send* to 0.0.0.0:*", "*", "*", DISSOLVED))),
+    rare(after("connect*", parts("connect *:p0", "ECONNREFUSED*", "0*", TO_ITSELF))),
+    rare(after("connect*", parts("argument *:p1* / *:p0*", "*", "*", SAME_PORT))),
+    rare(on("getsockname*", "0 0.0.0.0:p*", "0 127.0.0.1:p*", SAME_PORT)),
     rare(after("setsockopt * IP*", parts("recvmmsg*", "* flags 8 *", "*", AS_IT_CAME))),
 ];
 

@@ -209,9 +209,9 @@ impl Calls {
     pub(super) fn option_of_end(&self, notification: Notification, subject: &Subject, end: Arc<End>) {
         let (level, name) = (notification.int_arg(1), notification.int_arg(2));
         if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR) {
-            // What the guest's end itself says goes with it.
-            let _ = sys::int_option(subject.fd(), level, name);
-            let errno = end.state().error.take().unwrap_or(0);
+            // What the guest's end itself says goes with it. There is none any more if write(2) has told it.
+            let pending = sys::int_option(subject.fd(), level, name).unwrap_or(0);
+            let errno = end.state().error.take().filter(|_| pending != 0).unwrap_or(0);
             let written = write_value(&notification, &errno.to_ne_bytes());
             return answer(notification, written);
         }

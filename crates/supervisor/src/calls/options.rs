@@ -5,7 +5,7 @@ use tracing::debug;
 
 use super::names::write_sized;
 use super::{Calls, Kind, Subject, guarded};
-use crate::options::{Side, StackOption, is_deferred, is_plain, read_from_stack, side};
+use crate::options::{REUSE_PORT, Side, StackOption, is_deferred, is_plain, read_from_stack, side};
 use crate::pending::answer;
 use crate::sockets::{Cookie, State};
 use crate::stack::{Command, Question};
@@ -67,6 +67,10 @@ impl Calls {
             return Kept::Stack;
         }
         match entry.options.iter().find(|o| (o.level, o.name) == (level, name)) {
+            Some(option) if (level, name) == REUSE_PORT => {
+                let on = i32::from(option.value.iter().any(|&byte| byte != 0));
+                Kept::Value(on.to_ne_bytes().to_vec())
+            }
             Some(option) => Kept::Value(option.value.clone()),
             None => Kept::Host,
         }

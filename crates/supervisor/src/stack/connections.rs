@@ -13,7 +13,7 @@ use super::looks::MISSES;
 use super::relay::{Relay, Step};
 use super::thread::{Id, Machine};
 use super::{Connect, Question, Reply};
-use crate::address::for_family;
+use crate::address::{canonical, for_family};
 use crate::holders::Sought;
 use crate::options::StackOption;
 use crate::pending::Pending;
@@ -225,6 +225,10 @@ impl Machine {
             // A dual-stack socket's wildcard is that of both families; this socket is of one.
             Some(local) if local.ip().is_unspecified() && request.destination.is_ipv4() => {
                 self.kernel.bind(stack, (Ipv4Addr::UNSPECIFIED, local.port()).into())
+            }
+            // A socket that is bound to an address of IPv6 is of that family only (inet6_bind() of net/ipv6/af_inet6.c).
+            Some(local) if canonical(local).is_ipv6() && request.destination.is_ipv4() => {
+                Err(io::Error::from_raw_os_error(libc::ENETUNREACH))
             }
             Some(local) => self.kernel.bind(stack, for_family(local, request.destination.is_ipv6())),
             None => Ok(()),
