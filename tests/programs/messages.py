@@ -137,6 +137,13 @@ two.settimeout(None)
 attempt("no error where there is data", lambda: two.recv(100, MSG_ERRQUEUE | socket.MSG_DONTWAIT))
 attempt("the data", lambda: two.recv(100))
 
+# Nothing is waited for after shutdown(2).
+five = new(None)
+five.connect(server)
+five.shutdown(socket.SHUT_RD)
+attempt("received after shutdown", lambda: five.recvfrom(100))
+attempt("a message after shutdown", lambda: five.recvmsg(100, 100))
+
 # Segments.
 four = new()
 attempt("segments", lambda: four.setsockopt(UDP, UDP_SEGMENT, 100))

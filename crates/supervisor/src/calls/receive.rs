@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 
 use netshunt_notify::{GuestThread, Notification};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::place::{Pieces, Place};
 use super::{Calls, Subject, errno};
-use crate::ends::End;
+use crate::ends::{End, Run};
 use crate::pending::Pending;
 use crate::stack::{Ask, Command, ErrorMessage, LONGEST};
 use crate::sys;
@@ -138,7 +137,7 @@ impl Calls {
             room.resize(place.room().min(LONGEST), 0);
             let peek = call.flags & libc::MSG_PEEK != 0;
             let take = || sys::recv_datagram(call.socket.as_fd(), &mut room, peek);
-            let Some((taken, run, wanted)) = call.end.take(|| notification.guard(take)) else {
+            let Some((taken, mut run, wanted)) = call.end.take(|| notification.guard(take)) else {
                 notification.fail(libc::EFAULT);
                 return Attempt::Answered;
             };
@@ -169,6 +168,10 @@ impl Calls {
                             return Attempt::Answered;
                         }
                         None if taken == Err(libc::ECONNRESET) => continue,
+                        None if call.waits && is_shut(&call.socket) => {
+                            run = Run::default();
+                            0
+                        }
                         None if call.waits => return Attempt::Nothing(notification, call),
                         None => {
                             notification.fail(libc::EAGAIN);
@@ -283,9 +286,14 @@ fn next_in_line(end: &End) -> Option<Receive> {
     ready.then(|| line.pop_front()).flatten()
 }
 
+/// Whether shutdown(2) has ended what it receives: a call that would wait gets nothing, at once
+/// (__skb_wait_for_more_packets() of net/core/datagram.c).
+fn is_shut(socket: &OwnedFd) -> bool {
+    sys::poll_now(socket.as_fd(), libc::POLLRDHUP) & libc::POLLRDHUP != 0
+}
+
 fn is_readable(socket: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN)];
-    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+    sys::poll_now(socket.as_fd(), libc::POLLIN) != 0
 }
 
 /// The `struct timespec` of a recvmmsg(2); `None` means for ever.

@@ -6,7 +6,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tracing::debug;
 
 use super::pump::CONTROL;
@@ -132,9 +131,7 @@ impl Host {
 
     /// Whether an error is to be told, or waits in the queue.
     pub(super) fn has_errors(&self) -> bool {
-        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
-        let polled = poll(&mut fds, PollTimeout::ZERO).is_ok();
-        polled && fds[0].any() == Some(true)
+        sys::poll_now(self.socket.as_fd(), 0) & libc::POLLERR != 0
     }
 }
 
