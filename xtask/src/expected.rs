@@ -3,7 +3,7 @@
 
 /// The least number of tests that must pass, by group. Raise it when tests are added.
 pub(crate) const MINIMUM: &[(&str, usize)] = &[
-    ("unit", 508),
+    ("unit", 509),
     ("e2e-slirp-root", 354),
     ("e2e-slirp-user", 354),
     ("e2e-passt-user", 274),

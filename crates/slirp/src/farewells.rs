@@ -1,9 +1,9 @@
 //! Connections that both sides have finished, while libslirp may still hold bytes for the host.
 //!
-//! libslirp 4.7 tells the stack that its buffer has room again even after the stack has sent its last byte. The
-//! stack's socket may be gone by then, so that it answers by a reset, and for that libslirp closes the host's
-//! socket, with what it has not passed on: the far side sees the stream end early, and in order. Of a connection
-//! that both have finished a reset says nothing new, so libslirp is not told.
+//! libslirp 4.7 tells the stack that its buffer has room again even after the stack has sent its last byte. If the far
+//! side had finished before, the stack's socket is gone by then (RFC 9293, 3.6: only who closes first waits), and the
+//! stack answers by a reset. For that libslirp closes the host's socket, with what it has not passed on: the far side
+//! sees the stream end early, and in order. Such a reset says nothing new, so libslirp is not told.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use crate::attempts::{Ends, FIN, RST, SYN, flags};
 /// As many are remembered at least, those finished last; at most twice as many.
 const KEPT: usize = 4096;
 
-/// Connections of which one side has finished, or both.
+/// Connections of which the far side has finished, and those of which the stack has after it.
 #[derive(Debug, Default)]
 pub(crate) struct Farewells {
     recent: HashMap<Pair, Finished>,
@@ -25,16 +25,17 @@ type Pair = (SocketAddr, SocketAddr);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Finished {
-    stack: bool,
     far: bool,
+    /// After the far side.
+    stack: bool,
 }
 
 impl Farewells {
     /// A frame of the stack's: whether libslirp is to see it.
     pub(crate) fn sends(&mut self, frame: &[u8]) -> bool {
         let Some((flags, Ends { from, to, .. })) = telling(frame) else { return true };
-        let finished = self.note((from, to), flags, |finished| finished.stack = true);
-        flags & RST == 0 || !(finished.stack && finished.far)
+        let finished = self.note((from, to), flags, |finished| finished.stack = finished.far);
+        flags & RST == 0 || !finished.stack
     }
 
     /// A frame of libslirp's.
@@ -105,6 +106,15 @@ mod tests {
             }
             assert!(farewells.sends(&segment(STACK, FAR, RST)));
         }
+    }
+
+    /// The stack has waited for it as long as it does (tcp_fin_timeout), and knows nothing of it any more.
+    #[test]
+    fn a_reset_that_answers_a_late_end_is_told() {
+        let mut farewells = Farewells::default();
+        assert!(farewells.sends(&segment(STACK, FAR, FIN)));
+        farewells.receives(&segment(FAR, STACK, FIN));
+        assert!(farewells.sends(&segment(STACK, FAR, RST)));
     }
 
     #[test]
