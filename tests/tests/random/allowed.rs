@@ -58,6 +58,8 @@ const AS_IT_CAME: &str =
     "What accompanies a datagram is what the socket had asked for when it came, not when it is received";
 const TO_ITSELF: &str = "After an attempt that failed a socket may be connected to its own address and port";
 const SAME_PORT: &str = "A server that was ended by force keeps its address and port";
+const FROM_LOOPBACK: &str = "Natively nothing answers what comes from ::1 to an address that is not the loopback's: the attempt is \
+                             not refused for two minutes";
 const DISSOLVED: &str =
     "Of an association that was dissolved the own address is left: what is sent to 0.0.0.0 goes there";
 const QUEUED: &str = "An error that waits in the queue (IP_RECVERR) is announced once";
@@ -172,6 +174,8 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     rare(after("connect*", parts("connect *:p0", "ECONNREFUSED*", "0*", TO_ITSELF))),
     rare(after("connect*", parts("argument *:p1* / *:p0*", "*", "*", SAME_PORT))),
     rare(on("getsockname*", "0 0.0.0.0:*", "0 127.0.0.1:*", SAME_PORT)),
+    rare(on("getsockname*", "0 [::%0]:*", "0 [::1*", SAME_PORT)),
+    rare(after("connect * [own%0]:0", parts("*", "* | 0:/0*", "* | 0:IOREH/0*", FROM_LOOPBACK))),
     rare(after("setsockopt * IP*", parts("recvmmsg*", "* flags 8 *", "*", AS_IT_CAME))),
 ];
 
