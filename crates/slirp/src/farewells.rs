@@ -13,52 +13,50 @@ use crate::attempts::{Ends, FIN, RST, SYN, flags};
 /// As many are remembered at least, those finished last; at most twice as many.
 const KEPT: usize = 4096;
 
-/// Connections of which the far side has finished, and those of which the stack has after it.
+/// Connections of which the far side has finished, and whether the stack has after it.
 #[derive(Debug, Default)]
 pub(crate) struct Farewells {
-    recent: HashMap<Pair, Finished>,
-    older: HashMap<Pair, Finished>,
+    recent: HashMap<Pair, bool>,
+    older: HashMap<Pair, bool>,
 }
 
 /// The stack's address and the far side's.
 type Pair = (SocketAddr, SocketAddr);
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Finished {
-    far: bool,
-    /// After the far side.
-    stack: bool,
-}
-
 impl Farewells {
     /// A frame of the stack's: whether libslirp is to see it.
     pub(crate) fn sends(&mut self, frame: &[u8]) -> bool {
         let Some((flags, Ends { from, to, .. })) = telling(frame) else { return true };
-        let finished = self.note((from, to), flags, |finished| finished.stack = finished.far);
-        flags & RST == 0 || !finished.stack
+        let known = self.known((from, to), flags);
+        if known.is_some() && flags & FIN != 0 {
+            self.remember((from, to), true);
+        }
+        flags & RST == 0 || known != Some(true)
     }
 
     /// A frame of libslirp's.
     pub(crate) fn receives(&mut self, frame: &[u8]) {
-        if let Some((flags, Ends { from, to, .. })) = telling(frame) {
-            self.note((to, from), flags, |finished| finished.far = true);
+        let Some((flags, Ends { from, to, .. })) = telling(frame) else { return };
+        let known = self.known((to, from), flags);
+        if flags & FIN != 0 {
+            self.remember((to, from), known.unwrap_or(false));
         }
     }
 
-    fn note(&mut self, pair: Pair, flags: u8, finish: fn(&mut Finished)) -> Finished {
-        let mut known = self.recent.get(&pair).or_else(|| self.older.get(&pair)).copied().unwrap_or_default();
+    fn known(&mut self, pair: Pair, flags: u8) -> Option<bool> {
         if flags & SYN != 0 {
             // Another connection.
             self.recent.remove(&pair);
             self.older.remove(&pair);
-        } else if flags & FIN != 0 {
-            finish(&mut known);
-            if self.recent.len() >= KEPT {
-                self.older = std::mem::take(&mut self.recent);
-            }
-            self.recent.insert(pair, known);
         }
-        known
+        self.recent.get(&pair).or_else(|| self.older.get(&pair)).copied()
+    }
+
+    fn remember(&mut self, pair: Pair, stack: bool) {
+        if self.recent.len() >= KEPT {
+            self.older = std::mem::take(&mut self.recent);
+        }
+        self.recent.insert(pair, stack);
     }
 }
 

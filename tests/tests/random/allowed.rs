@@ -160,7 +160,7 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     rare(after("connect * family 0", parts("connect*", "ENETUNREACH*", "ECONNREFUSED*", OVER))),
     rare(after("connect * family 0", parts("argument *:B* / *:0*", "*", "*", OVER))),
     rare(after("connect * family 0", parts("send* to 0.0.0.0:*", "*", "*", DISSOLVED))),
-    rare(after("connect*", parts("connect *:p0", "ECONNREFUSED*", "0*", TO_ITSELF))),
+    rare(parts("connect *:p0", "ECONNREFUSED*", "0*", TO_ITSELF)),
     rare(after("connect*", parts("argument *:p1* / *:p0*", "*", "*", SAME_PORT))),
     rare(on("getsockname*", "0 0.0.0.0:*", "0 127.0.0.1:*", SAME_PORT)),
     rare(on("getsockname*", "0 [::%0]:*", "0 [::1*", SAME_PORT)),
