@@ -1,4 +1,4 @@
-//! Who listens at a TCP address of the host: sock_diag(7), linux/inet_diag.h.
+//! Who listens at a TCP address of the host, and what became of a connection: sock_diag(7), linux/inet_diag.h.
 //!
 //! Sees the caller's network namespace only, which is the guest's sockets' too.
 
@@ -18,15 +18,25 @@ const REQUEST: usize = 56;
 const ID: usize = 8;
 /// Where `struct inet_diag_sockid` has its cookie, 8 bytes.
 const COOKIE: usize = 40;
-/// Where `struct inet_diag_msg` has its state, and its id.
+/// Where `struct inet_diag_msg` has its state, its id and its inode.
 const STATE: usize = 1;
 const FOUND_ID: usize = 4;
+const INODE: usize = 68;
 /// `TCP_LISTEN` (net/tcp_states.h).
 const LISTEN: u8 = 10;
 
 /// A netlink socket to ask.
 #[derive(Debug)]
 pub(crate) struct Diag(OwnedFd);
+
+/// A TCP socket of the host's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) cookie: Cookie,
+    /// Nobody has it any more if it is 0: what was closed lives on until the far side knows.
+    pub(crate) inode: u32,
+    state: u8,
+}
 
 impl Diag {
     /// # Errors
@@ -47,7 +57,20 @@ impl Diag {
     /// # Errors
     /// What netlink(7) gives.
     pub(crate) fn listener(&self, at: SocketAddrV4) -> io::Result<Option<Cookie>> {
-        send(self.0.as_raw_fd(), &question(at), MsgFlags::empty())?;
+        let found = self.ask(at, SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0))?;
+        Ok(found.filter(|found| found.state == LISTEN).map(|found| found.cookie))
+    }
+
+    /// The socket at `local` that is connected to `peer`, or was and lingers.
+    ///
+    /// # Errors
+    /// As [`listener`](Self::listener).
+    pub(crate) fn connection(&self, local: SocketAddrV4, peer: SocketAddrV4) -> io::Result<Option<Found>> {
+        Ok(self.ask(local, peer)?.filter(|found| found.state != LISTEN))
+    }
+
+    fn ask(&self, local: SocketAddrV4, peer: SocketAddrV4) -> io::Result<Option<Found>> {
+        send(self.0.as_raw_fd(), &question(local, peer), MsgFlags::empty())?;
         let mut answer = [0; 4096];
         // The kernel answers within send(2); nobody else can write to this socket.
         let length = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
@@ -56,7 +79,7 @@ impl Diag {
 }
 
 /// One exact question: a listener takes what matches nothing connected (inet_diag_find_one_icsk()).
-fn question(at: SocketAddrV4) -> Vec<u8> {
+fn question(local: SocketAddrV4, peer: SocketAddrV4) -> Vec<u8> {
     let mut bytes = vec![0; HEADER + REQUEST];
     let length = bytes.len() as u32;
     bytes[..4].copy_from_slice(&length.to_ne_bytes());
@@ -66,15 +89,17 @@ fn question(at: SocketAddrV4) -> Vec<u8> {
     body[0] = libc::AF_INET as u8;
     body[1] = libc::IPPROTO_TCP as u8;
     body[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
-    body[ID..ID + 2].copy_from_slice(&at.port().to_be_bytes());
-    body[ID + 4..ID + 8].copy_from_slice(&at.ip().octets());
+    body[ID..ID + 2].copy_from_slice(&local.port().to_be_bytes());
+    body[ID + 2..ID + 4].copy_from_slice(&peer.port().to_be_bytes());
+    body[ID + 4..ID + 8].copy_from_slice(&local.ip().octets());
+    body[ID + 20..ID + 24].copy_from_slice(&peer.ip().octets());
     // INET_DIAG_NOCOOKIE.
     body[ID + COOKIE..].fill(0xff);
     bytes
 }
 
 /// `None`: this is no answer.
-fn read(answer: &[u8]) -> Option<io::Result<Option<Cookie>>> {
+fn read(answer: &[u8]) -> Option<io::Result<Option<Found>>> {
     let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
     let body = answer.get(HEADER..)?;
     if kind == libc::NLMSG_ERROR as u16 {
@@ -87,8 +112,9 @@ fn read(answer: &[u8]) -> Option<io::Result<Option<Cookie>>> {
     let cookie = body.get(FOUND_ID + COOKIE..FOUND_ID + COOKIE + 8)?;
     // Two words, the lower first.
     let [low, high] = [&cookie[..4], &cookie[4..]].map(|half| half.try_into().map_or(0, u32::from_ne_bytes));
-    let found = Cookie(u64::from(low) | u64::from(high) << 32);
-    Some(Ok((*body.get(STATE)? == LISTEN).then_some(found)))
+    let cookie = Cookie(u64::from(low) | u64::from(high) << 32);
+    let inode = u32::from_ne_bytes(body.get(INODE..INODE + 4)?.try_into().ok()?);
+    Some(Ok(Some(Found { cookie, inode, state: *body.get(STATE)? })))
 }
 
 #[cfg(test)]

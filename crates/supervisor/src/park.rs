@@ -54,14 +54,29 @@ impl Lot {
         Lot { hasher: RandomState::new(), places: [const { None }; PLACES] }
     }
 
-    /// Where to park. `destination` only spreads the load.
-    pub(crate) fn listener(&mut self, destination: SocketAddr) -> io::Result<SocketAddrV4> {
+    /// Where to park a socket that is at `own`. `destination` only spreads the load.
+    pub(crate) fn listener(
+        &mut self,
+        destination: SocketAddr,
+        own: Option<SocketAddr>,
+    ) -> io::Result<SocketAddrV4> {
         let index = self.hasher.hash_one(destination) as usize % PLACES;
+        let first = self.place(index)?;
+        // A P that a guest has (stack/direct.rs) would be connected to itself.
+        if own == Some(first.into()) { self.place((index + 1) % PLACES) } else { Ok(first) }
+    }
+
+    fn place(&mut self, index: usize) -> io::Result<SocketAddrV4> {
         if let Some(place) = &self.places[index] {
             return Ok(place.address);
         }
         let place = Place::listening(random_loopback(&self.hasher, index))?;
         Ok(self.places[index].insert(place).address)
+    }
+
+    /// Whether that is one of them.
+    pub(crate) fn has(&self, address: SocketAddr) -> bool {
+        self.places.iter().flatten().any(|place| SocketAddr::from(place.address) == address)
     }
 }
 
@@ -100,23 +115,31 @@ impl Space {
         }
     }
 
+    /// Where G is on the host, and where P will be.
+    pub(crate) fn ends(self) -> (SocketAddrV4, SocketAddrV4) {
+        (self.guest, self.listener)
+    }
+
     /// The address for a repeated connect(2) of the parked socket.
     pub(crate) fn again(self, v6: bool) -> SocketAddr {
         for_family(self.listener.into(), v6)
     }
 
-    /// P: joined with G, which is connected from now on.
+    /// P: joined with G, which is connected from now on. Of either family: one of IPv6 sees G as v4-mapped.
     ///
     /// # Errors
     /// `ECONNREFUSED` when G is gone.
-    pub(crate) fn join(self) -> io::Result<OwnedFd> {
-        let socket = sys::tcp_socket()?;
+    pub(crate) fn join(self, v6: bool) -> io::Result<OwnedFd> {
+        let socket = sys::tcp_socket_of(v6)?;
+        if v6 {
+            sys::set_option(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &0i32.to_ne_bytes())?;
+        }
         let one = 1i32.to_ne_bytes();
         sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, &one)?;
         // The relay writes what it has: waiting to fill segments only delays the guest.
         sys::set_option(socket.as_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, &one)?;
-        sys::bind(socket.as_fd(), self.listener.into())?;
-        match sys::connect(socket.as_fd(), self.guest.into()) {
+        sys::bind(socket.as_fd(), for_family(self.listener.into(), v6))?;
+        match sys::connect(socket.as_fd(), for_family(self.guest.into(), v6)) {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
             _ => {}
         }
@@ -182,7 +205,7 @@ mod tests {
     }
 
     fn park(lot: &mut Lot, guest: &OwnedFd, v6: bool) -> io::Result<Space> {
-        Space::park(lot.listener(FAR)?, guest.as_fd(), v6)
+        Space::park(lot.listener(FAR, None)?, guest.as_fd(), v6)
     }
 
     fn events(fd: &OwnedFd) -> PollFlags {
@@ -203,7 +226,7 @@ mod tests {
             let before = flags(&g);
             let space = park(&mut lot, &g, v6).unwrap();
             assert_eq!(events(&g), PollFlags::empty());
-            let p = space.join().unwrap();
+            let p = space.join(false).unwrap();
             assert_eq!(events(&g), PollFlags::POLLOUT);
             assert_eq!(flags(&g), before, "the shared status flags stay");
             let (mut g, mut p) = (TcpStream::from(g), TcpStream::from(p));
@@ -229,7 +252,7 @@ mod tests {
             // As natively: the next connect(2) after a failed one reports that once.
             let next = park(&mut lot, &g, v6);
             assert_eq!(next.unwrap_err().raw_os_error(), Some(libc::ECONNABORTED));
-            park(&mut lot, &g, v6).unwrap().join().unwrap();
+            park(&mut lot, &g, v6).unwrap().join(v6).unwrap();
         }
     }
 
@@ -239,7 +262,7 @@ mod tests {
         let g = guest(false, true);
         let space = park(&mut lot, &g, false).unwrap();
         drop(g);
-        assert_eq!(space.join().unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
+        assert_eq!(space.join(false).unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(crate) struct Entry {
     /// A connect(2) that waited has said that it is connected: the next one says EISCONN. The host's socket, whose
     /// connect(2) did not wait, would say 0 once.
     pub(crate) told: bool,
+    /// Connected to another guest's own socket, without a relay.
+    pub(crate) direct: bool,
 }
 
 /// Where a socket is on the stack path.

@@ -129,11 +129,17 @@ pub(crate) fn bind(fd: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()> {
     bind_raw(fd, &address::encode(to, to.is_ipv6()))
 }
 
-/// A non-blocking, close-on-exec TCP socket.
+/// A non-blocking, close-on-exec TCP socket of IPv4.
 pub(crate) fn tcp_socket() -> io::Result<OwnedFd> {
+    tcp_socket_of(false)
+}
+
+/// The same of either family.
+pub(crate) fn tcp_socket_of(v6: bool) -> io::Result<OwnedFd> {
+    let domain = if v6 { libc::AF_INET6 } else { libc::AF_INET };
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: no pointers.
-    let fd = check(unsafe { libc::socket(libc::AF_INET, kind, 0) })?;
+    let fd = check(unsafe { libc::socket(domain, kind, 0) })?;
     // SAFETY: socket(2) gave us this descriptor and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -23,6 +23,7 @@ use super::names::write_sized;
 use super::{Calls, Kind, errno};
 use crate::address::{canonical, encode};
 use crate::flows::{Asked, Open};
+use crate::options::INHERITED;
 use crate::pending::Pending;
 use crate::places;
 use crate::sockets::{Cookie, State};
@@ -190,16 +191,24 @@ impl Calls {
         since: Instant,
     ) {
         let Arrival { local, peer, stage, .. } = arrival;
-        let accepted = match stage {
-            Stage::Fresh { id } => match self.enter(&socket, listener.cookie, id, local, peer) {
-                Ok(()) => {
-                    self.log_inbound(&notification, local, peer, since);
-                    socket
+        let (id, accepted) = match stage {
+            Stage::Fresh { id } => (Some((id, false)), socket),
+            Stage::Direct { id, accepted } => {
+                inherit(listener.fd.as_fd(), accepted.as_fd());
+                let status = if flags & libc::SOCK_NONBLOCK != 0 { OFlag::O_NONBLOCK } else { OFlag::empty() };
+                if let Err(error) = fcntl(accepted.as_fd(), FcntlArg::F_SETFL(status)) {
+                    return notification.fail(error as i32);
                 }
-                Err(errno) => return notification.fail(errno),
-            },
-            Stage::Returned { accepted, .. } => accepted,
+                (Some((id, true)), accepted)
+            }
+            Stage::Returned { accepted, .. } => (None, accepted),
         };
+        if let Some((id, direct)) = id {
+            if let Err(errno) = self.enter(&accepted, listener.cookie, id, (local, peer), direct) {
+                return notification.fail(errno);
+            }
+            self.log_inbound(&notification, local, peer, since);
+        }
         if notification.arg(1) != 0 {
             let name = encode(peer, listener.v6);
             if let Err(errno) = write_sized(&notification, 1, 2, &name, name.len()) {
@@ -218,14 +227,15 @@ impl Calls {
         socket: &OwnedFd,
         listener: Cookie,
         id: u64,
-        local: SocketAddr,
-        peer: SocketAddr,
+        (local, peer): (SocketAddr, SocketAddr),
+        direct: bool,
     ) -> Result<(), i32> {
         let cookie = sys::cookie(socket.as_fd(), libc::SO_COOKIE).map(Cookie).map_err(|e| errno(&e))?;
         let mut sockets = self.sockets.lock();
         let v6only = sockets.find(listener).and_then(|entry| entry.v6only);
         sockets.set(cookie, State::Connected { local, peer });
-        sockets.entry(cookie).v6only = v6only;
+        let entry = sockets.entry(cookie);
+        (entry.v6only, entry.direct) = (v6only, direct);
         drop(sockets);
         self.stack.ask(Command::Accepted { id, cookie });
         Ok(())
@@ -256,5 +266,27 @@ impl Calls {
             .map_or((tid, String::new()), |thread| (thread.process().unwrap_or(tid), thread.comm()));
         let asked = Asked { pid, comm, proto: "tcp", destination: local, since };
         Open::new(asked, Verdict::Stack, None, self.flows.clone()).inbound(Some(peer)).close(Ok(()));
+    }
+}
+
+/// Gives what is accepted the options of its listener, as the kernel does (sk_clone_lock() in net/core/sock.c).
+fn inherit(listener: BorrowedFd<'_>, accepted: BorrowedFd<'_>) {
+    for &(level, name) in INHERITED {
+        let mut values = [[0; 16]; 2];
+        let [from, to] = &mut values;
+        // Those of another family are neither's.
+        let Ok(length) = sys::option(listener, level, name, from) else { continue };
+        if sys::option(accepted, level, name, to).is_err() || from == to {
+            continue;
+        }
+        let halved = matches!((level, name), (libc::SOL_SOCKET, libc::SO_RCVBUF | libc::SO_SNDBUF));
+        let value = match from.first_chunk() {
+            // It is doubled when it is set (socket(7)).
+            Some(&size) if halved => (i32::from_ne_bytes(size) / 2).to_ne_bytes().to_vec(),
+            _ => from[..length].to_vec(),
+        };
+        if let Err(error) = sys::set_option(accepted, level, name, &value) {
+            debug!(level, name, %error, "an option of a listener's is not inherited");
+        }
     }
 }

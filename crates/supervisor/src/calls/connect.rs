@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,13 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tracing::{Level, debug, enabled, trace};
 
 use super::{Calls, Kind, Subject, errno, guarded};
-use crate::address::{Address, STORAGE, destination, for_family, of_family};
+use crate::address::{Address, STORAGE, canonical, destination, for_family, of_family};
 use crate::errand::Errand;
 use crate::flows::{Asked, Open};
 use crate::holders::Caller;
 use crate::inline::Inline;
 use crate::options::is_deferred;
-use crate::park::Space;
+use crate::park::{Lot, Space};
 use crate::pending::{Pending, answer};
 use crate::places;
 use crate::points::{BYPASS_CONNECTING, BYPASSED, PARKED, VERDICT};
@@ -110,14 +110,7 @@ impl Calls {
             State::Connected { .. } if told => Err(libc_error(libc::EISCONN)),
             State::Connected { .. } => {
                 drop(sockets);
-                // Says 0 once after a non-blocking attempt, then EISCONN, as it should. The peer
-                // is P: no other place can be reached by this.
-                let result = guarded(&attempt.notification, || {
-                    let peer = sys::peer_name(attempt.subject.fd())?;
-                    sys::start_connect(attempt.subject.fd(), peer.ok_or(libc_error(libc::EISCONN))?)
-                });
-                answer(attempt.notification, result);
-                return None;
+                return self.once_more(attempt);
             }
             State::Connecting { space, .. } if nonblocking => {
                 // Locked: the stack's thread must not join it meanwhile. A guest cannot hold the lock of a socket
@@ -154,6 +147,48 @@ impl Calls {
         drop(sockets);
         answer(attempt.notification, result.map_err(|e| errno(&e)));
         None
+    }
+
+    /// connect(2) after a non-blocking one that has succeeded: 0 once, then EISCONN, as the host's socket knows, which
+    /// does not look at the address. Should it after all, as it has been dissolved meanwhile, that is one of ours.
+    fn once_more(&self, attempt: Attempt) -> Option<Attempt> {
+        let Attempt { notification, subject, cookie, v6, .. } = &attempt;
+        let park = self.lot().listener(attempt.destination, None);
+        let again = || sys::start_connect(subject.fd(), for_family(park?.into(), *v6));
+        match guarded(notification, again) {
+            result @ (Ok(()) | Err(libc::EFAULT | libc::EISCONN)) => {
+                answer(attempt.notification, result);
+                None
+            }
+            // Its connection was over, and it has begun another.
+            Err(libc::EINPROGRESS) => {
+                let undone = guarded(notification, || sys::disconnect(subject.fd()));
+                self.connection_is_over(*cookie);
+                match undone {
+                    Ok(()) => Some(attempt),
+                    Err(errno) => {
+                        attempt.notification.fail(errno);
+                        None
+                    }
+                }
+            }
+            // Its connection was over, which is told once.
+            Err(errno) => {
+                self.connection_is_over(*cookie);
+                attempt.notification.fail(errno);
+                None
+            }
+        }
+    }
+
+    pub(super) fn lot(&self) -> MutexGuard<'_, Lot> {
+        // Nothing panics half-way through a change.
+        self.lot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connection_is_over(&self, cookie: Cookie) {
+        self.sockets.lock().set(cookie, State::Idle);
+        self.stack.ask(Command::Drop { cookie });
     }
 
     fn wait_too(&self, attempt: Attempt) {
@@ -311,14 +346,15 @@ impl Calls {
     /// Parks the guest's socket and asks the stack to connect.
     fn park(&self, attempt: Attempt, to: SocketAddr, flow: Open) {
         let Attempt { notification, subject, cookie, v6, nonblocking, destination: shown } = attempt;
-        let listener = self.lot.lock().unwrap_or_else(PoisonError::into_inner).listener(to);
         let parking = || {
+            let own = sys::local_name(subject.fd())?.map(canonical);
+            let listener = self.lot().listener(to, own)?;
             if v6 {
                 // Parks are IPv4 (there is only one ::1). The guest's own wish is in its entry.
                 let off = 0i32.to_ne_bytes();
                 let _ = sys::set_option(subject.fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &off);
             }
-            Space::park(listener?, subject.fd(), v6)
+            Space::park(listener, subject.fd(), v6)
         };
         let space = match guarded(&notification, parking) {
             Ok(space) => space,

@@ -100,6 +100,10 @@ impl Calls {
             Ok(name) => name.map(canonical).filter(|name| name.port() != 0),
             Err(errno) => return notification.fail(errno),
         };
+        // A P that was accepted and is dissolved (stack/direct.rs) is where others park.
+        if host.is_some_and(|host| self.lot().has(host)) {
+            return notification.fail(libc::EINVAL);
+        }
         let cookie = subject.cookie;
         let (bound, held, state) = {
             let sockets = self.sockets.lock();

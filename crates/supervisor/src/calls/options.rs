@@ -64,7 +64,8 @@ impl Calls {
             return Kept::Host;
         }
         if entry.is_on_stack() {
-            return Kept::Stack;
+            let of_bytes = (level, name) == (libc::IPPROTO_TCP, libc::TCP_INFO);
+            return if entry.direct && of_bytes { Kept::Host } else { Kept::Stack };
         }
         match entry.options.iter().find(|o| (o.level, o.name) == (level, name)) {
             Some(option) if (level, name) == REUSE_PORT => {

@@ -28,6 +28,9 @@ pub(crate) struct Arrival {
 pub(crate) enum Stage {
     /// Its own P waits in the listener's queue.
     Fresh { id: Id },
+    /// P is the connection itself, to a guest's own socket: it is what is accepted. A P that only stands for it waits in
+    /// the queue.
+    Direct { id: Id, accepted: OwnedFd },
     /// It was accepted for a guest that could not take it (EMFILE, a signal): this is the accepted socket. A P
     /// that only stands for it waits in the queue.
     Returned { accepted: OwnedFd, _stand_in: OwnedFd },

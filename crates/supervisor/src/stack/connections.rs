@@ -9,6 +9,7 @@ use netshunt_lkl::{Kernel, Socket};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use tracing::debug;
 
+use super::direct::Direct;
 use super::looks::MISSES;
 use super::relay::{Relay, Step};
 use super::thread::{Id, Machine};
@@ -43,6 +44,8 @@ pub(super) enum Connection {
         names: (SocketAddr, SocketAddr),
         queued: bool,
     },
+    /// One end of a connection between guests.
+    Direct(Direct),
 }
 
 impl Machine {
@@ -137,7 +140,7 @@ impl Machine {
                     self.runnable.push_back(id);
                 }
             }
-            Some(Connection::Opening { .. }) => {}
+            Some(Connection::Opening { .. } | Connection::Direct(_)) => {}
             None => self.enqueue_datagram(id),
         }
     }
@@ -239,14 +242,20 @@ impl Machine {
     fn up(&mut self, id: Id) {
         let Some(Connection::Opening { request, stack, .. }) = self.connections.remove(&id) else { return };
         let Connect { cookie, space, destination, shown, waiting, flow, guest: _guest, .. } = *request;
+        let met = self.meet(stack, destination);
+        let v6 = met.as_ref().is_some_and(|met| self.listeners.is_v6(met.listener));
         // Locked: from the join on the guest has its event, and may ask who its peer is.
         let mut sockets = self.sockets.lock();
         let joined = self.kernel.local_address(stack).and_then(|local| {
-            let p = space.join()?;
-            self.epoll.add(p.as_fd(), EpollEvent::new(EDGES, id))?;
+            let p = space.join(v6)?;
+            if met.is_none() {
+                self.epoll.add(p.as_fd(), EpollEvent::new(EDGES, id))?;
+            }
             sockets.set(cookie, State::Connected { local, peer: shown });
             // From here on a guest can hold the socket's lock, by a send that waited for this: it is not called.
-            sockets.entry(cookie).told = waiting.iter().any(Pending::is_open);
+            let entry = sockets.entry(cookie);
+            entry.told = waiting.iter().any(Pending::is_open);
+            entry.direct = met.is_some();
             Ok((local, p))
         });
         drop(sockets);
@@ -256,6 +265,9 @@ impl Machine {
                 // The guest closed its socket meanwhile, or took it elsewhere.
                 debug!(dst = %destination, %error, "nobody waits for this connection any more");
                 self.kernel.abort(stack);
+                if let Some(met) = met {
+                    self.kernel.abort(met.stack);
+                }
                 self.forget(cookie, id);
                 flow.close(Ok(()));
                 return answer_all(&waiting, Err(libc::ECONNABORTED));
@@ -264,8 +276,12 @@ impl Machine {
         flow.close(Ok(()));
         answer_all(&waiting, Ok(()));
         debug!(dst = %destination, "{JOINED}");
-        let relay = Relay::new(p, stack, &self.kernel);
         let names = (local, shown);
+        if let Some(met) = met {
+            self.begin_direct(id, Direct { cookie, stack, names, places: space.ends() });
+            return self.introduce(p, met, space);
+        }
+        let relay = Relay::new(p, stack, &self.kernel);
         self.connections.insert(id, Connection::Open { cookie, relay, stack, names, queued: false });
         self.enqueue(id);
     }
@@ -326,7 +342,9 @@ impl Machine {
                 self.give_up(stack, request.destination);
                 answer_all(&request.waiting, Err(libc::ECONNABORTED));
             }
-            Some(Connection::Open { stack, .. }) => self.kernel.abort(stack),
+            Some(Connection::Open { stack, .. } | Connection::Direct(Direct { stack, .. })) => {
+                self.kernel.abort(stack);
+            }
             None => {}
         }
     }
@@ -335,7 +353,7 @@ impl Machine {
         let opening = self.current.get(&cookie).and_then(|id| self.connections.get_mut(id));
         match opening {
             Some(Connection::Opening { request, .. }) => request.waiting.push(pending),
-            Some(Connection::Open { .. }) => pending.answer(Ok(())),
+            Some(Connection::Open { .. } | Connection::Direct(_)) => pending.answer(Ok(())),
             None => {
                 let mut sockets = self.sockets.lock();
                 let errno = match sockets.state(cookie) {
@@ -354,7 +372,11 @@ impl Machine {
     fn stack_of(&self, cookie: Cookie) -> Option<Socket> {
         let id = *self.current.get(&cookie)?;
         match self.connections.get(&id) {
-            Some(Connection::Open { stack, .. } | Connection::Opening { stack, .. }) => Some(*stack),
+            Some(
+                Connection::Open { stack, .. }
+                | Connection::Opening { stack, .. }
+                | Connection::Direct(Direct { stack, .. }),
+            ) => Some(*stack),
             None => self.listeners.stack_of(id),
         }
     }

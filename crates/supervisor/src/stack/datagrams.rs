@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use netshunt_notify::{Notification, TargetAddr};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
@@ -26,8 +26,6 @@ use crate::sys;
 
 /// No datagram is longer: UDP's have 64 KiB, and those of netlink are made for a buffer of 32.
 pub(crate) const LONGEST: usize = 128 << 10;
-/// How often ends are looked at whose guests may have closed theirs.
-pub(super) const SWEEP: Duration = Duration::from_secs(1);
 
 /// A socket to be made (socket(2)).
 #[derive(Debug)]
@@ -125,9 +123,7 @@ impl Machine {
         self.next += 1;
         match self.pair(id, domain, kind, protocol, nonblocking) {
             Ok(guest) => {
-                if self.sweep_at.is_none() {
-                    self.sweep_at = Some(Instant::now() + SWEEP);
-                }
+                self.sweep_soon();
                 self.shared.reply(Reply::Inject { notification, guest, cloexec });
             }
             Err(error) => notification.fail(errno(&error)),
@@ -168,7 +164,6 @@ impl Machine {
             self.close_if_gone(id);
         }
         self.swept = self.datagrams.len();
-        self.sweep_at = (self.swept > 0).then(|| Instant::now() + SWEEP);
     }
 
     fn close_if_gone(&mut self, id: Id) {

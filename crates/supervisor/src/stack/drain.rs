@@ -55,7 +55,7 @@ impl Machine {
     fn cut_survivors(&mut self) {
         let alive = |connection: &Connection| match connection {
             Connection::Open { relay, .. } => !relay.guest_has_closed(),
-            Connection::Opening { .. } => false,
+            Connection::Opening { .. } | Connection::Direct(_) => false,
         };
         let ids: Vec<_> = self.connections.iter().filter(|(_, c)| alive(c)).map(|(&id, _)| id).collect();
         for id in ids {
@@ -71,7 +71,7 @@ impl Machine {
     fn unsent(&self) -> u64 {
         let relayed = self.connections.values().map(|connection| match connection {
             Connection::Open { relay, .. } => relay.unsent(),
-            Connection::Opening { .. } => 0,
+            Connection::Opening { .. } | Connection::Direct(_) => 0,
         });
         let stack =
             ["net/tcp", "net/tcp6"].map(|table| queued(&self.kernel.read_proc(table).unwrap_or_default()));

@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use super::Reply;
 use super::arrivals::{Arrival, Stage};
 use super::connections::{Connection, EDGES};
+use super::direct::{Direct, Met};
 use super::relay::Relay;
 use super::thread::{Id, Machine};
 use crate::address::{canonical, for_family};
@@ -57,6 +58,7 @@ pub(crate) struct Bind {
 struct Held {
     cookie: Cookie,
     stack: Socket,
+    v6: bool,
     port: u16,
     place: SocketAddrV4,
     /// How many may wait in G's queue; 0 while it does not listen.
@@ -68,11 +70,13 @@ struct Held {
 #[derive(Debug)]
 struct Arrived {
     listener: Id,
+    /// P, or what stands for it.
     visitor: OwnedFd,
     at: SocketAddr,
     stack: Socket,
-    local: SocketAddr,
-    peer: SocketAddr,
+    names: (SocketAddr, SocketAddr),
+    /// Of a P that is connected to another guest's own socket: where it is on the host, and where that is.
+    direct: Option<(SocketAddrV4, SocketAddrV4)>,
 }
 
 /// All of them.
@@ -101,6 +105,20 @@ impl Listeners {
 
     pub(super) fn stack_of(&self, id: Id) -> Option<Socket> {
         self.held.get(&id).map(|held| held.stack)
+    }
+
+    /// Those that listen there.
+    pub(super) fn at_port(&self, port: u16) -> Vec<Id> {
+        let listening = |(_, held): &(&Id, &Held)| held.port == port && held.room > 0;
+        self.held.iter().filter(listening).map(|(&id, _)| id).collect()
+    }
+
+    pub(super) fn is_v6(&self, id: Id) -> bool {
+        self.held.get(&id).is_some_and(|held| held.v6)
+    }
+
+    pub(super) fn diag(&self) -> Option<&Diag> {
+        self.diag.as_ref()
     }
 
     /// Whether anybody still has G.
@@ -136,7 +154,7 @@ impl Machine {
         self.next += 1;
         let in_use = |error: &io::Error| error.raw_os_error() == Some(libc::EADDRINUSE);
         let bound = match self.bound(id, cookie, guest, v6, local) {
-            Err(error) if in_use(&error) && self.sweep_places(|held| held.port == local.port()) => {
+            Err(error) if in_use(&error) && self.sweep_port(local.port(), cookie) => {
                 self.bound(id, cookie, guest, v6, local)
             }
             other => other,
@@ -151,7 +169,7 @@ impl Machine {
                 return Err(errno(&error));
             }
         };
-        let held = Held { cookie, stack, port: local.port(), place, room: 0, waiting: 0 };
+        let held = Held { cookie, stack, v6, port: local.port(), place, room: 0, waiting: 0 };
         self.listeners.held.insert(id, held);
         self.current.insert(cookie, id);
         let mut sockets = self.sockets.lock();
@@ -243,8 +261,7 @@ impl Machine {
         let mut listening = listen(self);
         if listening.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EADDRINUSE)) {
             let port = self.listeners.held[&id].port;
-            let cookie = Some(cookie);
-            if self.sweep_places(|held| held.port == port && Some(held.cookie) != cookie) {
+            if self.sweep_port(port, cookie) {
                 listening = listen(self);
             }
         }
@@ -296,36 +313,55 @@ impl Machine {
 
     /// Brings what the stack has accepted to the guest, as far as its queue has room.
     pub(super) fn take(&mut self, listener: Id) {
+        // There is none from nowhere.
+        self.take_until(listener, None);
+    }
+
+    /// The same, up to the connection from that address, which is given to the caller instead.
+    pub(super) fn take_until(&mut self, listener: Id, wanted: Option<SocketAddr>) -> Option<Met> {
         loop {
-            let Some(held) = self.listeners.held.get(&listener) else { return };
+            let held = self.listeners.held.get(&listener)?;
             if held.waiting >= held.room {
-                return;
+                return None;
             }
             let id = self.next;
             let (stack, peer) = match self.kernel.accept_from(held.stack, id) {
                 Ok(accepted) => accepted,
                 Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => continue,
                 // Nobody more; or no memory, and then the next one brings us back.
-                Err(_) => return,
+                Err(_) => return None,
             };
             self.next += 1;
-            if !self.arrive(listener, id, stack, peer.internet()) {
-                return;
+            match peer.internet().map(canonical) {
+                Ok(peer) if Some(peer) == wanted => return Some(Met { listener, id, stack, peer }),
+                Ok(peer) if !self.arrive(listener, id, stack, peer, None) => return None,
+                Ok(_) => {}
+                Err(_) => self.kernel.abort(stack),
             }
         }
     }
 
-    /// Returns whether the listener is still there.
-    fn arrive(&mut self, listener: Id, id: Id, stack: Socket, peer: io::Result<SocketAddr>) -> bool {
+    /// Returns whether the listener is still there. `direct`: P is connected already, to a guest's socket.
+    pub(super) fn arrive(
+        &mut self,
+        listener: Id,
+        id: Id,
+        stack: Socket,
+        peer: SocketAddr,
+        direct: Option<(OwnedFd, (SocketAddrV4, SocketAddrV4))>,
+    ) -> bool {
         let held = self.listeners.held.get_mut(&listener).expect("the caller's");
         let (place, cookie) = (held.place, held.cookie);
         let from = random_loopback(&self.listeners.hasher, usize::MAX - (id % ORIGINS) as usize);
-        let names = peer.and_then(|peer| Ok((canonical(self.kernel.local_address(stack)?), canonical(peer))));
-        let entered = names.and_then(|(local, peer)| {
+        let entered = self.kernel.local_address(stack).map(canonical).and_then(|local| {
             let entered = self.shared.arrivals.enter(|| {
                 let (visitor, at) = places::visit(place, from)?;
-                let arrival = Arrival { listener: cookie, local, peer, stage: Stage::Fresh { id } };
-                Ok((at, Arrived { listener, visitor, at, stack, local, peer }, arrival))
+                let (stage, direct) = match direct {
+                    Some((accepted, places)) => (Stage::Direct { id, accepted }, Some(places)),
+                    None => (Stage::Fresh { id }, None),
+                };
+                let arrival = Arrival { listener: cookie, local, peer, stage };
+                Ok((at, Arrived { listener, visitor, at, stack, names: (local, peer), direct }, arrival))
             })?;
             let flags =
                 EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
@@ -334,7 +370,7 @@ impl Machine {
         });
         match entered {
             Ok((arrived, wanted)) => {
-                debug!(peer = %arrived.peer, local = %arrived.local, "arrived");
+                debug!(peer = %arrived.names.1, local = %arrived.names.0, "arrived");
                 held.waiting += 1;
                 self.listeners.arrived.insert(id, arrived);
                 if wanted {
@@ -359,7 +395,8 @@ impl Machine {
     /// A guest has accepted a connection: from now on bytes flow. Not before, so that nobody but a guest
     /// ever gets one, whoever takes a place that was left.
     pub(super) fn accepted(&mut self, id: Id, cookie: Cookie) {
-        let Some(Arrived { listener, visitor, stack, local, peer, .. }) = self.listeners.arrived.remove(&id)
+        let Some(Arrived { listener, visitor, stack, names, direct, .. }) =
+            self.listeners.arrived.remove(&id)
         else {
             // It was over before.
             let mut sockets = self.sockets.lock();
@@ -368,15 +405,19 @@ impl Machine {
             }
             return;
         };
-        // What happened before is told again: nobody has noted it.
-        let told = self.epoll.modify(&visitor, &mut EpollEvent::new(EDGES, id));
-        let (mut relay, names) = (Relay::new(visitor, stack, &self.kernel), (local, peer));
-        if told.is_err() {
-            relay.noted(EDGES);
-        }
-        self.connections.insert(id, Connection::Open { cookie, relay, stack, names, queued: false });
         self.current.insert(cookie, id);
-        self.enqueue(id);
+        if let Some(places) = direct {
+            self.begin_direct(id, Direct { cookie, stack, names, places });
+        } else {
+            // What happened before is told again: nobody has noted it.
+            let told = self.epoll.modify(&visitor, &mut EpollEvent::new(EDGES, id));
+            let mut relay = Relay::new(visitor, stack, &self.kernel);
+            if told.is_err() {
+                relay.noted(EDGES);
+            }
+            self.connections.insert(id, Connection::Open { cookie, relay, stack, names, queued: false });
+            self.enqueue(id);
+        }
         if let Some(held) = self.listeners.held.get_mut(&listener) {
             held.waiting -= 1;
             self.take(listener);
@@ -415,6 +456,12 @@ impl Machine {
     pub(super) fn sweep_for(&mut self, destination: SocketAddr) {
         // What only has the same port is looked at for nothing: that takes no longer than to ask for whom it is.
         self.sweep_places(|held| held.port == destination.port());
+    }
+
+    /// Looks who has gone of those that use a port, but for that one; returns whether there were any.
+    fn sweep_port(&mut self, port: u16, but: Cookie) -> bool {
+        let places = self.sweep_places(|held| held.port == port && held.cookie != but);
+        self.sweep_directs(|direct| direct.names.0.port() == port) || places
     }
 
     /// Closes those that nobody has any more; returns whether there were any.

@@ -8,6 +8,7 @@
 mod arrivals;
 mod connections;
 mod datagrams;
+mod direct;
 mod drain;
 mod host;
 mod interfaces;

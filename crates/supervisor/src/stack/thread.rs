@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use netshunt_backend::{Link, PollFd, Turned};
 use netshunt_lkl::{Clock, Config, Event, Kernel, Library, Nic};
@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use super::connections::Connection;
+use super::direct::Directs;
 use super::listeners::Listeners;
 use super::looks::Looks;
 use super::pump::Datagram;
@@ -105,6 +106,9 @@ fn first_commands(shared: &Shared) -> io::Result<Vec<Command>> {
 /// A stack socket's number in events and in epoll.
 pub(super) type Id = u64;
 
+/// How often closed sockets are looked for of which nobody tells us.
+const SWEEP: Duration = Duration::from_secs(1);
+
 /// In epoll: there are commands. Numbers of sockets begin with 1.
 const COMMANDS: Id = 0;
 
@@ -125,6 +129,7 @@ pub(super) struct Machine {
     /// The newest connection of each guest socket.
     pub(super) current: HashMap<Cookie, Id>,
     pub(super) listeners: Listeners,
+    pub(super) directs: Directs,
     pub(super) looks: Looks,
     pub(super) ends: Arc<Ends>,
     pub(super) datagrams: HashMap<Id, Datagram>,
@@ -186,6 +191,7 @@ impl Machine {
             connections: HashMap::new(),
             current: HashMap::new(),
             listeners: Listeners::new(),
+            directs: Directs::new(),
             looks: Looks::new(features, runtime),
             ends,
             datagrams: HashMap::new(),
@@ -282,6 +288,9 @@ impl Machine {
         }
         if sweep == Some(0) {
             self.sweep();
+            self.sweep_some_directs();
+            let is_idle = self.datagrams.is_empty() && self.directs.is_empty();
+            self.sweep_at = (!is_idle).then(|| Instant::now() + SWEEP);
         }
         if let Some(nic) = self.nic.filter(|_| !self.dead) {
             let turned = self.wire.link.borrow_mut().turn(Instant::now(), &self.fds[1..]);
@@ -299,14 +308,24 @@ impl Machine {
         Ok(())
     }
 
+    /// Closed sockets of which nobody tells us are looked for once a second while there are any.
+    pub(super) fn sweep_soon(&mut self) {
+        self.sweep_at.get_or_insert_with(|| Instant::now() + SWEEP);
+    }
+
     /// The link's far side has forgotten every connection: nobody would answer a guest that sends, and
     /// nothing would wake one that waits. Those that are being opened begin again.
     fn renewed(&mut self) {
         self.shared.renew(&**self.wire.link.borrow());
         self.lose_arrived();
-        let is_open = |connection: &Connection| matches!(connection, Connection::Open { .. });
-        let (open, opening): (Vec<Id>, Vec<Id>) =
-            self.connections.keys().partition(|&id| self.connections.get(id).is_some_and(is_open));
+        let (mut open, mut opening) = (Vec::new(), Vec::new());
+        for (&id, connection) in &self.connections {
+            match connection {
+                Connection::Open { .. } => open.push(id),
+                Connection::Opening { .. } => opening.push(id),
+                Connection::Direct(_) => {}
+            }
+        }
         warn!(reset = open.len(), opening = opening.len(), "the link has a new far side, which knows nobody");
         for id in open {
             if let Some(Connection::Open { relay, .. }) = self.connections.get(&id) {
@@ -345,6 +364,7 @@ impl Machine {
         match self.connections.get(&id) {
             Some(Connection::Open { .. }) => self.enqueue(id),
             Some(Connection::Opening { stack, .. }) => self.progress(id, *stack),
+            Some(Connection::Direct(_)) => {}
             None if self.listeners.know(id) => self.listener_event(id),
             None => self.enqueue_datagram(id),
         }

@@ -1,0 +1,178 @@
+//! Connections between two guests, which need no relay.
+//!
+//! The stack connects over its own loopback, so it chooses the listener, the ports and the errors. Then the guest that
+//! connects, G, is joined with P, as always (`park.rs`); but P itself is what the other guest accepts. From then on their bytes
+//! pass on the host's loopback, without us. The stack's two sockets stay as they are: they hold the ports, and
+//! answer for options.
+//!
+//! Nobody tells us when such a connection ends, so the host's kernel is asked (`inet_diag.rs`): once a second for some of
+//! them, when a port is in use, and when there are twice as many as the last time.
+
+use std::collections::VecDeque;
+use std::net::{SocketAddr, SocketAddrV4};
+use std::os::fd::{AsFd, OwnedFd};
+
+use netshunt_lkl::Socket;
+use tracing::debug;
+
+use super::connections::Connection;
+use super::thread::{Id, Machine};
+use crate::address::canonical;
+use crate::inet_diag::{Diag, Found};
+use crate::park::Space;
+use crate::points::RELAY_ENDED;
+use crate::sockets::{Cookie, State};
+use crate::sys;
+
+/// How many are looked at in a second.
+const SOME: usize = 64;
+
+/// All of them, in the order in which they are looked at.
+#[derive(Debug)]
+pub(super) struct Directs {
+    line: VecDeque<Id>,
+    /// When there are this many, it is time to look at all.
+    many: usize,
+}
+
+/// One end of such a connection, and its stand-in in the stack.
+#[derive(Debug)]
+pub(super) struct Direct {
+    pub(super) cookie: Cookie,
+    pub(super) stack: Socket,
+    pub(super) names: (SocketAddr, SocketAddr),
+    /// Where it is on the host, and where the other end is.
+    pub(super) places: (SocketAddrV4, SocketAddrV4),
+}
+
+/// What the stack has accepted of a connection that a guest opens.
+#[derive(Debug)]
+pub(super) struct Met {
+    pub(super) listener: Id,
+    pub(super) id: Id,
+    pub(super) stack: Socket,
+    pub(super) peer: SocketAddr,
+}
+
+/// What has become of an end.
+enum Fate {
+    /// A guest has it.
+    Held,
+    /// It is closed, and its far side may not know that yet.
+    Closed,
+    /// There is nothing left of it.
+    Gone,
+}
+
+impl Directs {
+    pub(super) fn new() -> Self {
+        Directs { line: VecDeque::new(), many: SOME }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+}
+
+impl Direct {
+    fn fate(&self, diag: &Diag) -> Fate {
+        match diag.connection(self.places.0, self.places.1) {
+            Ok(Some(Found { cookie, inode, .. })) if cookie == self.cookie => {
+                if inode == 0 { Fate::Closed } else { Fate::Held }
+            }
+            Ok(_) => Fate::Gone,
+            // In doubt somebody has it.
+            Err(_) => Fate::Held,
+        }
+    }
+}
+
+impl Machine {
+    /// Whether a guest listens where that socket of the stack has connected to: what it would accept.
+    pub(super) fn meet(&mut self, stack: Socket, destination: SocketAddr) -> Option<Met> {
+        self.listeners.diag()?;
+        let listeners = self.listeners.at_port(destination.port());
+        if listeners.is_empty() {
+            return None;
+        }
+        let own = canonical(self.kernel.local_address(stack).ok()?);
+        listeners.into_iter().find_map(|listener| self.take_until(listener, Some(own)))
+    }
+
+    /// Brings P to the listener that it is to be accepted from.
+    pub(super) fn introduce(&mut self, p: OwnedFd, met: Met, space: Space) {
+        // Who is not accepted is reset.
+        let reset = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
+        let _ = sys::set_option(p.as_fd(), libc::SOL_SOCKET, libc::SO_LINGER, &reset);
+        let (guest, own) = space.ends();
+        let Met { listener, id, stack, peer } = met;
+        self.arrive(listener, id, stack, peer, Some((p, (own, guest))));
+    }
+
+    pub(super) fn begin_direct(&mut self, id: Id, direct: Direct) {
+        if self.directs.line.len() >= self.directs.many {
+            self.sweep_directs(|_| true);
+            self.directs.many = (2 * self.directs.line.len()).max(SOME);
+        }
+        self.connections.insert(id, Connection::Direct(direct));
+        self.directs.line.push_back(id);
+        self.sweep_soon();
+    }
+
+    /// Looks at those whose turn it is.
+    pub(super) fn sweep_some_directs(&mut self) {
+        let some: Vec<Id> = self.directs.line.iter().take(SOME).copied().collect();
+        self.sweep_these(&some);
+        // Those that are still there have been looked at last.
+        let left = self.directs.line.iter().take_while(|id| some.contains(id)).count();
+        self.directs.line.rotate_left(left);
+    }
+
+    /// Ends those whose guests have closed them; returns whether there were any.
+    pub(super) fn sweep_directs(&mut self, of: impl Fn(&Direct) -> bool) -> bool {
+        let chosen = |id: &&Id| matches!(self.connections.get(id), Some(Connection::Direct(direct)) if of(direct));
+        let ids: Vec<Id> = self.directs.line.iter().filter(chosen).copied().collect();
+        self.sweep_these(&ids)
+    }
+
+    fn sweep_these(&mut self, ids: &[Id]) -> bool {
+        let Some(diag) = self.listeners.diag() else { return false };
+        let (mut closed, mut gone) = (Vec::new(), Vec::new());
+        for &id in ids {
+            let Some(Connection::Direct(direct)) = self.connections.get(&id) else {
+                gone.push(id);
+                continue;
+            };
+            match direct.fate(diag) {
+                Fate::Held => {}
+                Fate::Closed => closed.push(id),
+                Fate::Gone => gone.push(id),
+            }
+        }
+        // In the order in which the guests did it: who closes first keeps the port for a while (TIME-WAIT).
+        for &id in &closed {
+            self.end_direct(id, false);
+        }
+        for &id in &gone {
+            self.end_direct(id, true);
+        }
+        self.directs.line.retain(|id| self.connections.contains_key(id));
+        !(closed.is_empty() && gone.is_empty())
+    }
+
+    fn end_direct(&mut self, id: Id, is_gone: bool) {
+        let Some(Connection::Direct(direct)) = self.connections.remove(&id) else { return };
+        let Direct { cookie, stack, names: (local, peer), .. } = direct;
+        // One that was reset, unless it was the last to close.
+        if is_gone && self.kernel.readiness(stack) & libc::EPOLLRDHUP as u32 == 0 {
+            self.kernel.abort(stack);
+        } else {
+            self.kernel.close(stack);
+        }
+        if self.current.get(&cookie) == Some(&id) {
+            self.current.remove(&cookie);
+            self.sockets.lock().set(cookie, State::Ended { local, peer });
+        }
+        debug!(dst = %peer, "{RELAY_ENDED}");
+    }
+}
