@@ -19,6 +19,7 @@
  *    tx       HOST BASE+1 SEC [P]      client to server over P connections; counts what arrived
  *    rx       HOST BASE+2 SEC [P]      server to client over P connections
  *    ttfb     HOST BASE+3              a GET; prints when its first byte is here
+ * Both:   nb local BASE MODE PORT ...   a server in a child, and a client of 127.0.0.1
  * What this machine can do at best, without a network:
  *    unix_tput | unix_rr | pipe_rr | futex_rr | memcpy | getppid SEC
  */
@@ -608,12 +609,61 @@ static int l_getppid(double secs)
     return 0;
 }
 
+static int run(int c, char **v);
+
+static pid_t local_server;
+
+static void end_local(void)
+{
+    kill(-local_server, SIGKILL);
+}
+
+static int l_local(int c, char **v)
+{
+    int base = atoi(v[2]);
+    pid_t child = fork();
+    if (child < 0) die("fork");
+    if (!child) {
+        setpgid(0, 0);
+        return server(base);
+    }
+    setpgid(child, child);
+    local_server = child;
+    atexit(end_local);
+    /* Each port has a process of its own, or a thread. */
+    for (int port = base; port < base + 5;) {
+        struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
+        to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        if (fd < 0) die("socket");
+        if (!connect(fd, (void *)&to, sizeof to))
+            port++;
+        else if (waitpid(child, NULL, WNOHANG))
+            die("the server");
+        else
+            usleep(1000);
+        close(fd);
+    }
+    char *words[c];
+    words[0] = v[0];
+    words[1] = v[3];
+    words[2] = "127.0.0.1";
+    memcpy(words + 3, v + 4, (c - 4) * sizeof *v);
+    return run(c - 1, words);
+}
+
 int main(int c, char **v)
+{
+    return run(c, v);
+}
+
+static int run(int c, char **v)
 {
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (c < 3) { fprintf(stderr, "usage: see the head of nb.c\n"); return 2; }
     const char *m = v[1];
     if (!strcmp(m, "server")) return server(atoi(v[2]));
+    if (!strcmp(m, "local") && c > 4) return l_local(c, v);
     if (!strcmp(m, "unix_tput")) return l_unix_tput(atof(v[2]));
     if (!strcmp(m, "futex_rr")) return l_futex_rr(atof(v[2]));
     if (!strcmp(m, "memcpy")) return l_memcpy(atof(v[2]));

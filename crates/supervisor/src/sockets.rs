@@ -69,6 +69,11 @@ impl Entry {
         self.held || self.state.is_live()
     }
 
+    /// What the guest set it to.
+    pub(crate) fn option(&self, which: (i32, i32)) -> Option<&StackOption> {
+        self.options.iter().find(|option| (option.level, option.name) == which)
+    }
+
     /// Keeps an option for the next socket of the stack. One that is connected has no other after it.
     pub(crate) fn remember(&mut self, option: StackOption) {
         if self.state.is_live() && !self.held {

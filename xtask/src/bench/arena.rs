@@ -45,6 +45,21 @@ pub(crate) enum Port {
     Sunk,
 }
 
+/// Which server the load is to use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Server {
+    /// One that the load starts itself.
+    Beside(Port),
+    /// The one in the other namespace.
+    Far(Port),
+}
+
+impl Server {
+    pub(crate) fn is_beside(self) -> bool {
+        matches!(self, Self::Beside(_))
+    }
+}
+
 /// Where guest, netshunt and server run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Place {
@@ -168,12 +183,18 @@ impl Arena {
         way: Way,
         place: Place,
         mode: &str,
-        port: Port,
+        server: Server,
         rest: &[String],
     ) -> Result<Finished> {
         self.set(way.host)?;
         let mut command = self.command(way, place, &[]);
-        command.args(self.load(mode, place, port)).args(rest);
+        match server {
+            Server::Beside(port) => {
+                let [base, port] = [place.base(), place.base() + port as u16].map(|port| port.to_string());
+                command.arg(self.file("nb")).args(["local", &base, mode, &port]).args(rest)
+            }
+            Server::Far(port) => command.args(self.load(mode, place, port)).args(rest),
+        };
         let before = self.cpu()?;
         let mut child = command.stdout(Stdio::piped()).spawn()?;
         let mut output = BufReader::new(child.stdout.take().expect("asked for a pipe above"));

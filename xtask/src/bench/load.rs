@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::arena::{Arena, Place, Port};
+use super::arena::{Arena, Place, Port, Server};
 use super::samples::Summary;
 use super::way::{Host, Road, Way};
 
@@ -36,6 +36,7 @@ pub(crate) const GROUPS: &[Group] = &[
     Group { title: "Bulk in", metrics: BULK_IN },
     Group { title: "Round trips", metrics: ROUND_TRIPS },
     Group { title: "Connections", metrics: CONNECTIONS },
+    Group { title: "Between two guests, over 127.0.0.1", metrics: BETWEEN },
     Group { title: "Start and memory", metrics: START },
 ];
 
@@ -66,6 +67,13 @@ const ROUND_TRIPS: &[Metric] = &[
 const CONNECTIONS: &[Metric] =
     &[metric("crr_pin", "connections pinned", "1/s", 0), metric("crr", "connections", "1/s", 0)];
 
+const BETWEEN: &[Metric] = &[
+    metric("g2g_tx1", "bulk, 1 stream", "Gbit/s", 1),
+    metric("g2g_tx1_cpu", "processor time", "s/GiB", 2),
+    metric("g2g_rr_pin_p50", "TCP_RR pinned, p50", "µs", 1),
+    metric("g2g_crr_pin", "connections pinned", "1/s", 0),
+];
+
 const START: &[Metric] = &[
     metric("exit", "start to exit of /bin/true", "ms", 1),
     metric("first_byte", "start to first byte of a GET", "ms", 1),
@@ -76,6 +84,10 @@ const START: &[Metric] = &[
 /// A run of a program that gives one or more metrics.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Load {
+    /// The same with a server that is a guest too.
+    BetweenBulk,
+    BetweenConnects,
+    BetweenRoundTrips,
     /// From the load to the server and back the other way, over so many connections.
     BulkIn(u32),
     BulkOut(u32),
@@ -101,6 +113,9 @@ pub(crate) const ALL: &[Load] = &[
     Load::RoundTrips(Place::Anywhere),
     Load::Connects(Place::Pinned),
     Load::Connects(Place::Anywhere),
+    Load::BetweenBulk,
+    Load::BetweenRoundTrips,
+    Load::BetweenConnects,
     Load::Exit,
     Load::FirstByte,
     Load::Memory(0),
@@ -140,6 +155,10 @@ impl Load {
     pub(crate) fn is_for(self, way: Way) -> bool {
         match self {
             Self::BulkIn(_) | Self::BulkOut(_) => true,
+            // It does not matter which link they do not use.
+            Self::BetweenBulk | Self::BetweenConnects | Self::BetweenRoundTrips => {
+                [Way::NATIVE, Way::SLIRP].contains(&way)
+            }
             // There is nothing but the program itself.
             Self::Memory(_) => way.road != Road::Native && way.host == Host::Default,
             // Their few bytes fit into the least buffer.
@@ -153,24 +172,30 @@ impl Load {
     /// When it does not end, or not well, or some of its connections failed.
     pub(crate) fn run(self, arena: &Arena, way: Way, pace: &Pace) -> Result<Values> {
         match self {
-            Self::BulkIn(streams) => bulk(arena, way, pace, "rx", Port::Source, streams),
-            Self::BulkOut(streams) => bulk(arena, way, pace, "tx", Port::Sink, streams),
-            Self::Connects(place) => connects(arena, way, pace, place),
+            Self::BetweenBulk => bulk(arena, way, pace, "tx", Server::Beside(Port::Sink), 1),
+            Self::BetweenConnects => connects(arena, way, pace, Place::Pinned, Server::Beside(Port::Echo)),
+            Self::BetweenRoundTrips => {
+                round_trips(arena, way, pace, Place::Pinned, Server::Beside(Port::Echo))
+            }
+            Self::BulkIn(streams) => bulk(arena, way, pace, "rx", Server::Far(Port::Source), streams),
+            Self::BulkOut(streams) => bulk(arena, way, pace, "tx", Server::Far(Port::Sink), streams),
+            Self::Connects(place) => connects(arena, way, pace, place, Server::Far(Port::Echo)),
             Self::Exit => starts("exit", pace, || arena.time_to_exit(way, "/bin/true")),
             Self::FirstByte => starts("first_byte", pace, || arena.time_to_line(way, "ttfb", Port::Http)),
             Self::Memory(connections) => memory(arena, way, connections),
-            Self::RoundTrips(place) => round_trips(arena, way, pace, place),
+            Self::RoundTrips(place) => round_trips(arena, way, pace, place, Server::Far(Port::Echo)),
         }
     }
 }
 
-fn bulk(arena: &Arena, way: Way, pace: &Pace, mode: &str, port: Port, streams: u32) -> Result<Values> {
+fn bulk(arena: &Arena, way: Way, pace: &Pace, mode: &str, server: Server, streams: u32) -> Result<Values> {
     let rest = [seconds(pace.bulk), streams.to_string()];
-    let finished = arena.run(way, Place::Anywhere, mode, port, &rest)?;
+    let finished = arena.run(way, Place::Anywhere, mode, server, &rest)?;
     let speed = number(&finished.report, "gbps")?;
     let gib = number(&finished.report, "bytes")? / f64::from(1 << 30);
     let out = mode == "tx";
     Ok(match (out, streams) {
+        _ if server.is_beside() => vec![("g2g_tx1", speed), ("g2g_tx1_cpu", finished.cpu / gib)],
         (true, 1) => vec![("tx1", speed), ("tx1_cpu", finished.cpu / gib)],
         (false, 1) => vec![("rx1", speed), ("rx1_cpu", finished.cpu / gib)],
         (true, _) => vec![("tx4", speed)],
@@ -178,8 +203,11 @@ fn bulk(arena: &Arena, way: Way, pace: &Pace, mode: &str, port: Port, streams: u
     })
 }
 
-fn round_trips(arena: &Arena, way: Way, pace: &Pace, place: Place) -> Result<Values> {
-    let finished = arena.run(way, place, "tcp_rr", Port::Echo, &[seconds(pace.round_trips)])?;
+fn round_trips(arena: &Arena, way: Way, pace: &Pace, place: Place, server: Server) -> Result<Values> {
+    let finished = arena.run(way, place, "tcp_rr", server, &[seconds(pace.round_trips)])?;
+    if server.is_beside() {
+        return Ok(vec![("g2g_rr_pin_p50", number(&finished.report, "p50_us")?)]);
+    }
     let [p50, p99] = match place {
         Place::Anywhere => ["rr_p50", "rr_p99"],
         Place::Pinned => ["rr_pin_p50", "rr_pin_p99"],
@@ -187,11 +215,15 @@ fn round_trips(arena: &Arena, way: Way, pace: &Pace, place: Place) -> Result<Val
     Ok(vec![(p50, number(&finished.report, "p50_us")?), (p99, number(&finished.report, "p99_us")?)])
 }
 
-fn connects(arena: &Arena, way: Way, pace: &Pace, place: Place) -> Result<Values> {
+fn connects(arena: &Arena, way: Way, pace: &Pace, place: Place, server: Server) -> Result<Values> {
     // So many, however long it takes: time is only the limit.
     let rest = ["30".to_owned(), pace.connections.to_string()];
-    let finished = arena.run(way, place, "tcp_crr", Port::Echo, &rest)?;
-    let name = if place == Place::Pinned { "crr_pin" } else { "crr" };
+    let finished = arena.run(way, place, "tcp_crr", server, &rest)?;
+    let name = match (server.is_beside(), place) {
+        (true, _) => "g2g_crr_pin",
+        (false, Place::Pinned) => "crr_pin",
+        (false, Place::Anywhere) => "crr",
+    };
     Ok(vec![(name, number(&finished.report, "rate")?)])
 }
 

@@ -23,7 +23,7 @@ use super::names::write_sized;
 use super::{Calls, Kind, errno};
 use crate::address::{canonical, encode};
 use crate::flows::{Asked, Open};
-use crate::options::INHERITED;
+use crate::options::{INHERITED, REUSE_PORT, StackOption};
 use crate::pending::Pending;
 use crate::places;
 use crate::sockets::{Cookie, State};
@@ -194,7 +194,8 @@ impl Calls {
         let (id, accepted) = match stage {
             Stage::Fresh { id } => (Some((id, false)), socket),
             Stage::Direct { id, accepted } => {
-                inherit(listener.fd.as_fd(), accepted.as_fd());
+                // What stood for it was made by the kernel, of its listener.
+                inherit(socket.as_fd(), accepted.as_fd());
                 let status = if flags & libc::SOCK_NONBLOCK != 0 { OFlag::O_NONBLOCK } else { OFlag::empty() };
                 if let Err(error) = fcntl(accepted.as_fd(), FcntlArg::F_SETFL(status)) {
                     return notification.fail(error as i32);
@@ -233,9 +234,16 @@ impl Calls {
         let cookie = sys::cookie(socket.as_fd(), libc::SO_COOKIE).map(Cookie).map_err(|e| errno(&e))?;
         let mut sockets = self.sockets.lock();
         let v6only = sockets.find(listener).and_then(|entry| entry.v6only);
+        let shared = sockets.find(listener).and_then(|entry| entry.option(REUSE_PORT)).cloned();
         sockets.set(cookie, State::Connected { local, peer });
         let entry = sockets.entry(cookie);
         (entry.v6only, entry.direct) = (v6only, direct);
+        if direct {
+            // Its own is ours, who have joined it.
+            let (level, name) = REUSE_PORT;
+            entry.options =
+                vec![shared.unwrap_or(StackOption { level, name, value: 0i32.to_ne_bytes().to_vec() })];
+        }
         drop(sockets);
         self.stack.ask(Command::Accepted { id, cookie });
         Ok(())
@@ -269,13 +277,13 @@ impl Calls {
     }
 }
 
-/// Gives what is accepted the options of its listener, as the kernel does (sk_clone_lock() in net/core/sock.c).
-fn inherit(listener: BorrowedFd<'_>, accepted: BorrowedFd<'_>) {
+/// Gives a socket of ours the options of its listener, which the kernel gave to `like` (sk_clone_lock() in net/core/sock.c).
+fn inherit(like: BorrowedFd<'_>, accepted: BorrowedFd<'_>) {
     for &(level, name) in INHERITED {
         let mut values = [[0; 16]; 2];
         let [from, to] = &mut values;
         // Those of another family are neither's.
-        let Ok(length) = sys::option(listener, level, name, from) else { continue };
+        let Ok(length) = sys::option(like, level, name, from) else { continue };
         if sys::option(accepted, level, name, to).is_err() || from == to {
             continue;
         }

@@ -156,7 +156,7 @@ impl Calls {
         let park = self.lot().listener(attempt.destination, None);
         let again = || sys::start_connect(subject.fd(), for_family(park?.into(), *v6));
         match guarded(notification, again) {
-            result @ (Ok(()) | Err(libc::EFAULT | libc::EISCONN)) => {
+            result @ (Ok(()) | Err(libc::EFAULT | libc::EINVAL | libc::EISCONN)) => {
                 answer(attempt.notification, result);
                 None
             }

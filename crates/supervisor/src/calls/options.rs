@@ -5,7 +5,9 @@ use tracing::debug;
 
 use super::names::write_sized;
 use super::{Calls, Kind, Subject, guarded};
-use crate::options::{REUSE_PORT, Side, StackOption, is_deferred, is_plain, read_from_stack, side};
+use crate::options::{
+    REUSE_PORT, Side, StackOption, is_deferred, is_plain, read_from_stack, read_from_stand_in, side,
+};
 use crate::pending::answer;
 use crate::sockets::{Cookie, State};
 use crate::stack::{Command, Question};
@@ -60,14 +62,17 @@ impl Calls {
         if (level, name) == (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) {
             return entry.v6only.map_or(Kept::Host, |on| Kept::Value(i32::from(on).to_ne_bytes().to_vec()));
         }
-        if !read_from_stack(level, name) {
+        let on_stack = match entry.direct && entry.is_on_stack() {
+            true => read_from_stand_in(level, name),
+            false => read_from_stack(level, name),
+        };
+        if !on_stack {
             return Kept::Host;
         }
         if entry.is_on_stack() {
-            let of_bytes = (level, name) == (libc::IPPROTO_TCP, libc::TCP_INFO);
-            return if entry.direct && of_bytes { Kept::Host } else { Kept::Stack };
+            return Kept::Stack;
         }
-        match entry.options.iter().find(|o| (o.level, o.name) == (level, name)) {
+        match entry.option((level, name)) {
             Some(option) if (level, name) == REUSE_PORT => {
                 let on = i32::from(option.value.iter().any(|&byte| byte != 0));
                 Kept::Value(on.to_ne_bytes().to_vec())

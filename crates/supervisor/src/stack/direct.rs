@@ -17,7 +17,7 @@ use tracing::debug;
 
 use super::connections::Connection;
 use super::thread::{Id, Machine};
-use crate::address::canonical;
+use crate::address::{canonical, for_family};
 use crate::inet_diag::{Diag, Found};
 use crate::park::Space;
 use crate::points::RELAY_ENDED;
@@ -105,6 +105,8 @@ impl Machine {
         let reset = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
         let _ = sys::set_option(p.as_fd(), libc::SOL_SOCKET, libc::SO_LINGER, &reset);
         let (guest, own) = space.ends();
+        // A connect(2) that did not wait says 0 once more, if all is well: to us, not to who has it then.
+        let _ = sys::connect(p.as_fd(), for_family(guest.into(), self.listeners.is_v6(met.listener)));
         let Met { listener, id, stack, peer } = met;
         self.arrive(listener, id, stack, peer, Some((p, (own, guest))));
     }

@@ -1,0 +1,39 @@
+//! Two guests that are connected to each other have a connection of the host's: nothing passes through us.
+
+use netshunt_tests::World;
+
+/// For each of the ways to name the loopback.
+const ALL: &str = "\
+came 4194304
+stack has 2 and sent less
+received 4194304
+dissolved 0
+its peer Connection reset by peer
+connects ok
+second again
+dissolved 0
+bound Invalid argument
+listens Invalid argument
+forgotten yes
+";
+
+fn between(options: &[&str]) {
+    let world = World::new();
+    let program = world.program("direct.py");
+    let run = world.netshunt_with(options.iter().copied()).command(["python3", &program]).run();
+    run.assert_success();
+    let expected: String =
+        ["127.0.0.1", "::1", "::ffff:127.0.0.1"].iter().map(|at| format!("from {at}\n{ALL}")).collect();
+    assert_eq!(run.stdout(), expected, "{}", run.describe());
+}
+
+#[test]
+fn two_guests_have_a_connection_of_the_hosts() {
+    between(&["--net=link"]);
+}
+
+/// Where somebody else parks it must not listen, and no rule of the user's is about that.
+#[test]
+fn a_dissolved_end_cannot_listen_where_others_park_whatever_may_be_reached() {
+    between(&["--net=link,host-bypass", "--bypass=in:127.64.0.0/10", "--bypass=*"]);
+}
