@@ -31,6 +31,7 @@ mod error;
 mod flow;
 mod flows;
 mod guest;
+mod heirlooms;
 mod holders;
 mod host;
 mod inet_diag;

@@ -16,6 +16,7 @@ use tracing::{debug, info, warn};
 use crate::calls::{Accepts, Calls, Gate, Resolver, Sends};
 use crate::config::{Config, Counters, End, Outcome};
 use crate::ends::Ends;
+use crate::heirlooms::Heirlooms;
 use crate::job::{Incoming, command_ends};
 use crate::park::Lot;
 use crate::points::{COMMAND_ENDED, LINK_OPEN, LISTENER_TAKEN};
@@ -133,6 +134,7 @@ impl Prepared {
                 ends,
                 resolver,
                 accepts: Accepts::default(),
+                heirlooms: Heirlooms::default(),
                 stack,
                 shunt: shunt.map(Arc::<dyn Backend>::from),
                 flows: flows.map(Arc::from),

@@ -192,13 +192,13 @@ int main(int argc, char **argv)
 		patience = 0.05;
 	}
 	signal(SIGPIPE, SIG_IGN);
-	/* Ends calls that wait for ever, which it shows as EINTR. */
-	sigaction(SIGALRM, &action, NULL);
-	setitimer(ITIMER_REAL, &every, NULL);
 	line = mmap(NULL, sizeof *line, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (line == MAP_FAILED)
 		return 2;
 	find_own_addresses();
+	/* Ends calls that wait for ever, which it shows as EINTR. */
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &every, NULL);
 	while (fgets(job, sizeof job, stdin)) {
 		char *rest;
 		uint64_t seed = strtoull(job, &rest, 10);

@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -23,7 +23,7 @@ use super::names::write_sized;
 use super::{Calls, Kind, errno};
 use crate::address::{canonical, encode};
 use crate::flows::{Asked, Open};
-use crate::options::{INHERITED, REUSE_PORT, StackOption};
+use crate::options::{REUSE_PORT, StackOption};
 use crate::pending::Pending;
 use crate::places;
 use crate::sockets::{Cookie, State};
@@ -195,8 +195,9 @@ impl Calls {
             Stage::Fresh { id } => (Some((id, false)), socket),
             Stage::Direct { id, accepted } => {
                 // What stood for it was made by the kernel, of its listener.
-                inherit(socket.as_fd(), accepted.as_fd());
-                let status = if flags & libc::SOCK_NONBLOCK != 0 { OFlag::O_NONBLOCK } else { OFlag::empty() };
+                self.heirlooms.hand_down(socket.as_fd(), accepted.as_fd(), listener.v6);
+                let status =
+                    if flags & libc::SOCK_NONBLOCK != 0 { OFlag::O_NONBLOCK } else { OFlag::empty() };
                 if let Err(error) = fcntl(accepted.as_fd(), FcntlArg::F_SETFL(status)) {
                     return notification.fail(error as i32);
                 }
@@ -274,27 +275,5 @@ impl Calls {
             .map_or((tid, String::new()), |thread| (thread.process().unwrap_or(tid), thread.comm()));
         let asked = Asked { pid, comm, proto: "tcp", destination: local, since };
         Open::new(asked, Verdict::Stack, None, self.flows.clone()).inbound(Some(peer)).close(Ok(()));
-    }
-}
-
-/// Gives a socket of ours the options of its listener, which the kernel gave to `like` (sk_clone_lock() in net/core/sock.c).
-fn inherit(like: BorrowedFd<'_>, accepted: BorrowedFd<'_>) {
-    for &(level, name) in INHERITED {
-        let mut values = [[0; 16]; 2];
-        let [from, to] = &mut values;
-        // Those of another family are neither's.
-        let Ok(length) = sys::option(like, level, name, from) else { continue };
-        if sys::option(accepted, level, name, to).is_err() || from == to {
-            continue;
-        }
-        let halved = matches!((level, name), (libc::SOL_SOCKET, libc::SO_RCVBUF | libc::SO_SNDBUF));
-        let value = match from.first_chunk() {
-            // It is doubled when it is set (socket(7)).
-            Some(&size) if halved => (i32::from_ne_bytes(size) / 2).to_ne_bytes().to_vec(),
-            _ => from[..length].to_vec(),
-        };
-        if let Err(error) = sys::set_option(accepted, level, name, &value) {
-            debug!(level, name, %error, "an option of a listener's is not inherited");
-        }
     }
 }

@@ -26,6 +26,7 @@ use tracing::trace;
 
 use crate::FlowSink;
 use crate::ends::{End, Ends};
+use crate::heirlooms::Heirlooms;
 use crate::park::Lot;
 use crate::points::NOTIFICATION;
 use crate::routes::Routes;
@@ -46,6 +47,7 @@ pub(crate) struct Calls {
     pub(crate) ends: Arc<Ends>,
     pub(crate) resolver: Option<Resolver>,
     pub(crate) accepts: Accepts,
+    pub(crate) heirlooms: Heirlooms,
     pub(crate) stack: Stack,
     pub(crate) shunt: Option<Arc<dyn Backend>>,
     pub(crate) flows: Option<Arc<dyn FlowSink>>,

@@ -78,7 +78,11 @@ impl Direct {
     fn fate(&self, diag: &Diag) -> Fate {
         match diag.connection(self.places.0, self.places.1) {
             Ok(Some(Found { cookie, inode, .. })) if cookie == self.cookie => {
-                if inode == 0 { Fate::Closed } else { Fate::Held }
+                if inode == 0 {
+                    Fate::Closed
+                } else {
+                    Fate::Held
+                }
             }
             Ok(_) => Fate::Gone,
             // In doubt somebody has it.
@@ -132,7 +136,8 @@ impl Machine {
 
     /// Ends those whose guests have closed them; returns whether there were any.
     pub(super) fn sweep_directs(&mut self, of: impl Fn(&Direct) -> bool) -> bool {
-        let chosen = |id: &&Id| matches!(self.connections.get(id), Some(Connection::Direct(direct)) if of(direct));
+        let chosen =
+            |id: &&Id| matches!(self.connections.get(id), Some(Connection::Direct(direct)) if of(direct));
         let ids: Vec<Id> = self.directs.line.iter().filter(chosen).copied().collect();
         self.sweep_these(&ids)
     }
