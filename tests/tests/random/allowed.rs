@@ -45,8 +45,6 @@ const FEWER: &str =
 const BOTH: &str =
     "The host's end of an accepted connection takes both families, whatever it was accepted by";
 const QUEUEING: &str = "The guest's own socket queues nothing on a network: its priority is without effect";
-const URGENT: &str =
-    "Which bytes are left of several urgent ones in a row depends on when the receiver's kernel sees each";
 const TO_NOBODY: &str = "Natively what is sent to the family 0 by a socket that is connected to ::ffff:0.0.0.0 goes nowhere: \
                          here it goes where connect(2) led";
 const NO_ROOM_MADE: &str = "Natively each datagram that leaves is an edge: there is room again. Here it has left when the call \
@@ -112,21 +110,19 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     rare(on("getsockopt * SO_PRIORITY *", "0 *", "0 *", QUEUEING)),
     rare(after("setsockopt * TCP_NOTSENT_LOWAT *", parts("*", "*", "*", UNAPPLIED))),
     parts("sendmmsg*", "1*", "2*", TOO_FAST),
-    after("send* urgent*", parts("s*", "*P*", "*P*", URGENT)),
     rare(after("shutdown*", parts("connect*", "EINVAL*", "ECONNABORTED*", OVER))),
     rare(parts("connect*", "ENETUNREACH*", "EINPROGRESS*", OTHER_REASON)),
     rare(parts("connect*", "EAFNOSUPPORT*", "EINVAL*", OTHER_REASON)),
     rare(parts("sendmmsg * length -1 at null", "*", "EINVAL*", OTHER_REASON)),
     rare(parts("send*", "EINVAL*", "EMSGSIZE*", OTHER_REASON)),
-    parts("connect*", "ECONNRESET*", "EISCONN*", OVER),
-    parts("connect*", "ECONNABORTED*", "EISCONN*", OVER),
-    parts("connect*", "EPIPE*", "EISCONN*", OVER),
     parts("connect*", "EINVAL*", "EISCONN*", OVER),
     parts("bind*", "0 | *", "EINVAL*", OVER),
     after("shutdown*", parts("connect*", "E*", "EISCONN*", OVER)),
     rare(after("shutdown*", parts("connect*", "EINVAL*", "ECONNREFUSED*", OVER))),
     after("shutdown*", parts("listen*", "EADDRINUSE*", "0*", OVER)),
     after("connect*", parts("listen*", "0*", "EACCES*", OVER)),
+    rare(after("accept*", parts("listen*", "0*", "EINVAL*", OVER))),
+    rare(after("accept*", parts("setsockopt * IPV6_V6ONLY *", "0*", "EINVAL*", OVER))),
     after("connect * family 0*", parts("listen*", "EADDRINUSE*", "EACCES*", OVER)),
     after("connect * family 0*", parts("argument *:A* / *:0*", "*", "*", OVER)),
     after("connect * family 0*", parts("getsockname*", "0 *:A*", "0 *:0, *", OVER)),

@@ -6,7 +6,7 @@
 //! answer for options.
 //!
 //! Nobody tells us when such a connection ends, so the host's kernel is asked (`inet_diag.rs`): once a second for some of
-//! them, when a port is in use, and when there are twice as many as the last time.
+//! them, for some whenever there is another, and when a port is in use.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, SocketAddrV4};
@@ -24,15 +24,15 @@ use crate::points::RELAY_ENDED;
 use crate::sockets::{Cookie, State};
 use crate::sys;
 
-/// How many are looked at in a second.
-const SOME: usize = 64;
+/// How many ends are looked at in a second.
+pub(super) const SOME: usize = 64;
+/// And for each new one: of those that are remembered at most half are closed, whatever the rate.
+const FOR_ANOTHER: usize = 2;
 
-/// All of them, in the order in which they are looked at.
-#[derive(Debug)]
+/// All ends, in the order in which they are looked at.
+#[derive(Debug, Default)]
 pub(super) struct Directs {
     line: VecDeque<Id>,
-    /// When there are this many, it is time to look at all.
-    many: usize,
 }
 
 /// One end of such a connection, and its stand-in in the stack.
@@ -65,26 +65,23 @@ enum Fate {
 }
 
 impl Directs {
-    pub(super) fn new() -> Self {
-        Directs { line: VecDeque::new(), many: SOME }
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.line.is_empty()
     }
 }
 
 impl Direct {
-    fn fate(&self, diag: &Diag) -> Fate {
-        match diag.connection(self.places.0, self.places.1) {
-            Ok(Some(Found { cookie, inode, .. })) if cookie == self.cookie => {
-                if inode == 0 {
-                    Fate::Closed
-                } else {
-                    Fate::Held
-                }
-            }
-            Ok(_) => Fate::Gone,
+    fn fate(&self, diag: &Diag, stack_has_ended: bool) -> Fate {
+        let (own, other) = self.places;
+        match diag.connection(own, other) {
+            Ok(Some(Found { cookie, inode: 0, .. })) if cookie == self.cookie => Fate::Closed,
+            Ok(Some(Found { cookie, .. })) if cookie == self.cookie => Fate::Held,
+            Ok(_) if stack_has_ended => Fate::Gone,
+            // The last to close is gone at once; the first is still there, and comes first here too.
+            Ok(_) => match diag.connection(other, own) {
+                Ok(None) => Fate::Gone,
+                _ => Fate::Held,
+            },
             // In doubt somebody has it.
             Err(_) => Fate::Held,
         }
@@ -116,22 +113,19 @@ impl Machine {
     }
 
     pub(super) fn begin_direct(&mut self, id: Id, direct: Direct) {
-        if self.directs.line.len() >= self.directs.many {
-            self.sweep_directs(|_| true);
-            self.directs.many = (2 * self.directs.line.len()).max(SOME);
-        }
+        self.sweep_next_directs(FOR_ANOTHER);
         self.connections.insert(id, Connection::Direct(direct));
         self.directs.line.push_back(id);
         self.sweep_soon();
     }
 
     /// Looks at those whose turn it is.
-    pub(super) fn sweep_some_directs(&mut self) {
-        let some: Vec<Id> = self.directs.line.iter().take(SOME).copied().collect();
-        self.sweep_these(&some);
-        // Those that are still there have been looked at last.
-        let left = self.directs.line.iter().take_while(|id| some.contains(id)).count();
-        self.directs.line.rotate_left(left);
+    pub(super) fn sweep_next_directs(&mut self, count: usize) {
+        let count = count.min(self.directs.line.len());
+        let next: Vec<Id> = self.directs.line.drain(..count).collect();
+        self.sweep_these(&next);
+        let held = next.into_iter().filter(|id| self.connections.contains_key(id));
+        self.directs.line.extend(held);
     }
 
     /// Ends those whose guests have closed them; returns whether there were any.
@@ -139,18 +133,17 @@ impl Machine {
         let chosen =
             |id: &&Id| matches!(self.connections.get(id), Some(Connection::Direct(direct)) if of(direct));
         let ids: Vec<Id> = self.directs.line.iter().filter(chosen).copied().collect();
-        self.sweep_these(&ids)
+        let ended = self.sweep_these(&ids);
+        self.directs.line.retain(|id| self.connections.contains_key(id));
+        ended
     }
 
     fn sweep_these(&mut self, ids: &[Id]) -> bool {
         let Some(diag) = self.listeners.diag() else { return false };
         let (mut closed, mut gone) = (Vec::new(), Vec::new());
         for &id in ids {
-            let Some(Connection::Direct(direct)) = self.connections.get(&id) else {
-                gone.push(id);
-                continue;
-            };
-            match direct.fate(diag) {
+            let Some(Connection::Direct(direct)) = self.connections.get(&id) else { continue };
+            match direct.fate(diag, self.has_ended(direct.stack)) {
                 Fate::Held => {}
                 Fate::Closed => closed.push(id),
                 Fate::Gone => gone.push(id),
@@ -163,15 +156,19 @@ impl Machine {
         for &id in &gone {
             self.end_direct(id, true);
         }
-        self.directs.line.retain(|id| self.connections.contains_key(id));
         !(closed.is_empty() && gone.is_empty())
+    }
+
+    /// Whether its other end is closed.
+    fn has_ended(&self, stack: Socket) -> bool {
+        self.kernel.readiness(stack) & libc::EPOLLRDHUP as u32 != 0
     }
 
     fn end_direct(&mut self, id: Id, is_gone: bool) {
         let Some(Connection::Direct(direct)) = self.connections.remove(&id) else { return };
         let Direct { cookie, stack, names: (local, peer), .. } = direct;
-        // One that was reset, unless it was the last to close.
-        if is_gone && self.kernel.readiness(stack) & libc::EPOLLRDHUP as u32 == 0 {
+        if is_gone && !self.has_ended(stack) {
+            // It was reset.
             self.kernel.abort(stack);
         } else {
             self.kernel.close(stack);

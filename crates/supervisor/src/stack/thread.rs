@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use tracing::{error, info, warn};
 
 use super::connections::Connection;
-use super::direct::Directs;
+use super::direct::{Directs, SOME};
 use super::listeners::Listeners;
 use super::looks::Looks;
 use super::pump::Datagram;
@@ -191,7 +191,7 @@ impl Machine {
             connections: HashMap::new(),
             current: HashMap::new(),
             listeners: Listeners::new(),
-            directs: Directs::new(),
+            directs: Directs::default(),
             looks: Looks::new(features, runtime),
             ends,
             datagrams: HashMap::new(),
@@ -288,7 +288,7 @@ impl Machine {
         }
         if sweep == Some(0) {
             self.sweep();
-            self.sweep_some_directs();
+            self.sweep_next_directs(SOME);
             let is_idle = self.datagrams.is_empty() && self.directs.is_empty();
             self.sweep_at = (!is_idle).then(|| Instant::now() + SWEEP);
         }
