@@ -246,6 +246,33 @@ fn a_port_shared_with_a_socket_that_is_gone() {
     assert_eq!(run.stdout(), expected, "{}", run.describe());
 }
 
+/// A receive that had timed out held the socket for netshunt after the guest had closed it.
+#[test]
+fn a_port_shared_with_a_socket_that_received_in_vain_and_is_gone() {
+    let world = World::new();
+    let script = "import socket, struct\n\
+                  def bound():\n    \
+                      s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    \
+                      s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)\n    \
+                      s.bind(('127.0.0.1', 5000))\n    \
+                      return s\n\
+                  for number in range(20):\n    \
+                      first = bound()\n    \
+                      first.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack('ll', 0, 1000))\n    \
+                      try: first.recvfrom(100)\n    \
+                      except BlockingIOError: first.close()\n    \
+                      server = bound()\n    \
+                      server.settimeout(2)\n    \
+                      client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    \
+                      client.sendto(b'%d' % number, ('127.0.0.1', 5000))\n    \
+                      print(server.recv(100).decode(), end=' ')\n    \
+                      server.close()";
+    let run = world.netshunt_with(["--net=link"]).command(["python3", "-c", script]).run();
+    run.assert_success();
+    let expected: String = (0..20).map(|number| format!("{number} ")).collect();
+    assert_eq!(run.stdout(), expected, "{}", run.describe());
+}
+
 /// UDP_SEGMENT cuts what one call sends, and IP_TOS marks it, also where the host's socket sends it: QUIC does both.
 #[test]
 fn a_bypassed_send_is_cut_and_marked() {
@@ -276,4 +303,17 @@ fn a_bypassed_send_is_cut_and_marked() {
     let server = server.wait();
     let expected = "ready\n1000 1 2\n1000 2 2\n10 3 2\n1000 1 1\n1000 2 1\n10 3 1\n";
     assert_eq!(server.stdout(), expected, "{}\n{}", server.describe(), run.describe());
+}
+
+/// A recvmmsg(2) that went on waiting after each datagram took a descriptor of netshunt's for each.
+#[test]
+fn a_receive_of_many_needs_no_descriptor_for_each() {
+    let world = World::new();
+    let run = world
+        .netshunt_with(["--net=none"])
+        .wrapper(["prlimit", "--nofile=48:48"])
+        .command(["python3", &world.program("trickle.py")])
+        .run();
+    run.assert_success();
+    assert_eq!(run.stdout(), "1024\n".repeat(10), "{}", run.describe());
 }

@@ -37,6 +37,8 @@ struct Wait {
     begun: Option<Begun>,
     /// The listener of an accept(2), which ends when that is shut down.
     listener: Option<Arc<Held>>,
+    /// Has a receive's socket looked at, and the call served if that was shut down.
+    look: Option<Box<dyn Fn() + Send>>,
     /// The call itself, if it is under way on a thread of its own: a signal ends it there too.
     call: Option<Arc<Inline>>,
     /// The same, and it answers when it has been interrupted.
@@ -100,6 +102,21 @@ impl Waits {
     ) {
         let mut wait = Wait::new(pending, thread, limit);
         wait.begun = Some(Box::new(begun));
+        self.push(wait);
+    }
+
+    /// A receive from a datagram socket: `look` is called now and then.
+    pub(crate) fn add_receive(
+        &self,
+        pending: Pending,
+        thread: GuestThread,
+        limit: Option<(Instant, i32)>,
+        begun: Option<impl Fn(Notification) + Send + Sync + 'static>,
+        look: impl Fn() + Send + 'static,
+    ) {
+        let mut wait = Wait::new(pending, thread, limit);
+        wait.begun = begun.map(|begun| Box::new(begun) as Begun);
+        wait.look = Some(Box::new(look));
         self.push(wait);
     }
 
@@ -173,7 +190,17 @@ impl Waits {
 impl Wait {
     fn new(pending: Pending, thread: GuestThread, limit: Option<(Instant, i32)>) -> Self {
         let timed = limit.is_some();
-        Wait { pending, thread, limit, timed, begun: None, listener: None, call: None, errand: None }
+        Wait {
+            pending,
+            thread,
+            limit,
+            timed,
+            begun: None,
+            listener: None,
+            look: None,
+            call: None,
+            errand: None,
+        }
     }
 
     fn is_over(&self, now: Instant) -> bool {
@@ -198,6 +225,9 @@ impl Wait {
             self.let_go();
             self.pending.answer(Err(libc::EINVAL));
             return true;
+        }
+        if let Some(look) = &self.look {
+            look();
         }
         // A thread that cannot be looked at is on its way out.
         if !self.thread.will_take_signal().unwrap_or(false) {

@@ -769,6 +769,28 @@ static void served(void)
 	current->serve(), end(pid), say("signal, restarted, and served");
 }
 
+/* Another's shutdown(2) of what the call waits for, which is how programs end a thread that receives. */
+static void shut(int how, const char *what)
+{
+	pid_t pid = start(ALONE);
+
+	waits(pid), shutdown(it.s, how);
+	UNTIL(pid, shared->done);
+	if (stuck)
+		kill(pid, SIGUSR2), stuck = NULL;
+	end(pid), say(what);
+}
+
+static void shut_for_reading(void)
+{
+	shut(SHUT_RD, "shut down for reading");
+}
+
+static void shut_altogether(void)
+{
+	shut(SHUT_RDWR, "shut down");
+}
+
 static void stopped(void)
 {
 	pid_t pid = start(ALONE);
@@ -953,6 +975,17 @@ static void ask(const struct call *call)
 			current->place();
 			CASE(served);
 		}
+	}
+	/* Nothing more can be asked of what was shut down. Of AF_UNIX only receives are told; a connect through the stack
+	 * waits on (CHANGELOG.md). */
+	for (int i = 0; i < 2 && current->number != SYS_connect && !(current->unix_only && current->flags & WRITES); i++) {
+		if (current->unix_only)
+			unlink(((struct sockaddr_un *)&it.to.bytes)->sun_path);
+		current->place();
+		if (i)
+			CASE(shut_altogether);
+		else
+			CASE(shut_for_reading);
 	}
 	if (current->unix_only)
 		unlink(((struct sockaddr_un *)&it.to.bytes)->sun_path);

@@ -31,6 +31,7 @@ pub(crate) struct Receive {
 #[derive(Debug)]
 pub(crate) struct Call {
     end: Arc<End>,
+    thread: GuestThread,
     socket: Arc<OwnedFd>,
     flags: i32,
     /// Where each message is to be written; those of recvmmsg(2) may be many.
@@ -45,13 +46,6 @@ pub(crate) struct Call {
     limit: Option<Instant>,
     /// When a recvmmsg(2) ends with what it has.
     end_at: Option<Instant>,
-}
-
-/// How an attempt ended.
-enum Attempt {
-    Answered,
-    /// There is nothing, and the call waits.
-    Nothing(Notification, Call),
 }
 
 impl Receive {
@@ -74,41 +68,46 @@ impl Calls {
         match Call::read(&notification, &subject, end) {
             Ok(call) if call.flags & libc::MSG_OOB != 0 => notification.fail(libc::EOPNOTSUPP),
             Ok(call) if call.flags & libc::MSG_ERRQUEUE != 0 => self.receive_errors(notification, call),
-            Ok(call) => self.first_attempt(notification, subject.thread, call),
+            Ok(call) => self.first_attempt(notification, call),
             Err(errno) => notification.fail(errno),
         }
     }
 
-    fn first_attempt(&self, notification: Notification, thread: GuestThread, call: Call) {
+    fn first_attempt(&self, notification: Notification, call: Call) {
         let end = call.end.clone();
         // Those that came before are served before.
         let in_line = call.waits && !end.receives().is_empty();
         let (notification, call) = match in_line {
             true => (notification, call),
             false => match self.attempt(notification, call) {
-                Attempt::Answered => return,
-                Attempt::Nothing(notification, call) => (notification, call),
+                None => return,
+                Some(waits) => waits,
             },
         };
-        self.queue(notification, thread, call, VecDeque::push_back);
+        self.queue(notification, call, VecDeque::push_back);
         // It may have come before anybody could know that somebody waits.
         self.arrived(&end);
     }
 
-    fn queue(
-        &self,
-        notification: Notification,
-        thread: GuestThread,
-        call: Call,
-        put: fn(&mut VecDeque<Receive>, Receive),
-    ) {
+    fn queue(&self, notification: Notification, call: Call, put: fn(&mut VecDeque<Receive>, Receive)) {
         let pending = Pending::new(notification);
         let limit = call.limit.map(|at| (at, libc::EAGAIN));
-        match call.received as i64 {
-            0 => self.waits.add(pending.clone(), thread, limit),
-            received => self.waits.add_begun(pending.clone(), thread, limit, move |n| n.succeed(received)),
-        }
         let end = call.end.clone();
+        let received = call.received as i64;
+        let begun =
+            (received > 0).then_some(move |notification: Notification| notification.succeed(received));
+        // Only the call itself holds a duplicate: the guest may close its own as soon as it has its answer.
+        let (socket, stack) = (Arc::downgrade(&call.socket), self.stack.asker());
+        let look = {
+            let end = end.clone();
+            move || {
+                // Nobody else tells of shutdown(2), which ends what waits.
+                if socket.upgrade().is_some_and(|socket| is_shut(&socket)) {
+                    stack.arrived(end.clone());
+                }
+            }
+        };
+        self.waits.add_receive(pending.clone(), call.thread.clone(), limit, begun, look);
         put(&mut end.receives(), Receive { pending, call });
     }
 
@@ -117,29 +116,27 @@ impl Calls {
         while let Some(Receive { pending, call }) = next_in_line(end) {
             // From here on a signal or the time-out comes too late.
             let Some(notification) = pending.take() else { continue };
-            let Attempt::Nothing(notification, call) = self.attempt(notification, call) else { continue };
+            let Some((notification, call)) = self.attempt(notification, call) else { continue };
             // Somebody else was faster. The next round looks again: while the line was empty nobody was told
             // of what came.
-            match notification.thread() {
-                Ok(thread) => self.queue(notification, thread, call, VecDeque::push_front),
-                Err(error) => notification.fail(errno(&error)),
-            }
+            self.queue(notification, call, VecDeque::push_front);
         }
     }
 
-    fn attempt(&self, notification: Notification, mut call: Call) -> Attempt {
+    /// Answers a call, or gives it back: there is nothing, and it waits.
+    fn attempt(&self, notification: Notification, mut call: Call) -> Option<(Notification, Call)> {
         let mut room = Vec::new();
         loop {
             let Some(place) = call.places.get(call.received).filter(|_| !call.has_enough()) else {
                 notification.succeed(call.received as i64);
-                return Attempt::Answered;
+                return None;
             };
             room.resize(place.room().min(LONGEST), 0);
             let peek = call.flags & libc::MSG_PEEK != 0;
             let take = || sys::recv_datagram(call.socket.as_fd(), &mut room, peek);
             let Some((taken, mut run, wanted)) = call.end.take(|| notification.guard(take)) else {
                 notification.fail(libc::EFAULT);
-                return Attempt::Answered;
+                return None;
             };
             if wanted {
                 self.stack.ask(Command::Left { id: call.end.id });
@@ -153,11 +150,15 @@ impl Calls {
                 Err(errno) if call.received > 0 => {
                     // Of an error the next call tells.
                     let waits = errno == libc::EAGAIN && call.waits_for_more();
-                    if waits && call.end.state().error.is_none() {
-                        return Attempt::Nothing(notification, call);
+                    if !waits || call.end.state().error.is_some() {
+                        notification.succeed(call.received as i64);
+                        return None;
                     }
-                    notification.succeed(call.received as i64);
-                    return Attempt::Answered;
+                    if !is_shut(&call.socket) {
+                        return Some((notification, call));
+                    }
+                    run = Run::default();
+                    0
                 }
                 // How the stack's thread tells of an error of the network's.
                 Err(libc::EAGAIN | libc::ECONNRESET) => {
@@ -165,23 +166,23 @@ impl Calls {
                     match error {
                         Some(errno) => {
                             notification.fail(errno);
-                            return Attempt::Answered;
+                            return None;
                         }
                         None if taken == Err(libc::ECONNRESET) => continue,
                         None if call.waits && is_shut(&call.socket) => {
                             run = Run::default();
                             0
                         }
-                        None if call.waits => return Attempt::Nothing(notification, call),
+                        None if call.waits => return Some((notification, call)),
                         None => {
                             notification.fail(libc::EAGAIN);
-                            return Attempt::Answered;
+                            return None;
                         }
                     }
                 }
                 Err(errno) => {
                     notification.fail(errno);
-                    return Attempt::Answered;
+                    return None;
                 }
             };
             let data = &room[..length.min(room.len())];
@@ -190,11 +191,11 @@ impl Calls {
                 Ok(_) if call.many => {}
                 Ok(value) => {
                     notification.succeed(value);
-                    return Attempt::Answered;
+                    return None;
                 }
                 Err(errno) => {
                     notification.fail(errno);
-                    return Attempt::Answered;
+                    return None;
                 }
             }
             call.received += 1;
@@ -247,6 +248,7 @@ impl Call {
         let patience = if many { read_patience(notification)? } else { None };
         Ok(Call {
             end,
+            thread: subject.thread.clone(),
             socket: Arc::new(socket),
             flags,
             places,

@@ -158,9 +158,6 @@ impl Machine {
     pub(super) fn sweep(&mut self) {
         let ids: Vec<Id> = self.datagrams.keys().copied().collect();
         for id in ids {
-            if let Some(datagram) = self.datagrams.get(&id) {
-                datagram.end.receives().retain(Receive::is_open);
-            }
             self.close_if_gone(id);
         }
         self.swept = self.datagrams.len();
@@ -168,6 +165,8 @@ impl Machine {
 
     fn close_if_gone(&mut self, id: Id) {
         let Some(datagram) = self.datagrams.get_mut(&id) else { return };
+        // One that a time-out or a signal has ended holds a duplicate.
+        datagram.end.receives().retain(Receive::is_open);
         if sys::connect_unix(datagram.p.as_fd(), &datagram.name).is_err() {
             datagram.flush(&self.kernel, &mut self.datagram_room);
             self.close_datagram(id);

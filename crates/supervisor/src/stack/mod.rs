@@ -342,6 +342,11 @@ impl Asker {
     pub(crate) fn ask(&self, command: Command) {
         self.0.ask(command);
     }
+
+    /// Has the watch serve the calls that wait for something of that socket's.
+    pub(crate) fn arrived(&self, end: Arc<End>) {
+        self.0.reply(Reply::Arrived(end));
+    }
 }
 
 /// A stack that boots while its maker does something else.
