@@ -1,11 +1,13 @@
 """What ioctl(2) says of the interfaces, a line each: NAME ADDRESS NETMASK FLAGS MTU."""
 import array
+import ctypes
 import errno
 import fcntl
 import socket
 import struct
 
 GIFCONF, GIFFLAGS, GIFADDR, SIFADDR, GIFNETMASK, GIFMTU = 0x8912, 0x8913, 0x8915, 0x8916, 0x891B, 0x8921
+ETHTOOL, GMIIPHY, GHWTSTAMP = 0x8946, 0x8947, 0x89B1
 SIZE = 40
 
 
@@ -51,6 +53,10 @@ print("by number:", socket.if_nametoindex("lo"), socket.if_indextoname(socket.if
 with socket.socket(socket.AF_UNIX) as unix:
     print("by another family:", failure(lambda: ask(unix, GIFMTU, "eth0")), failure(lambda: ask(unix, GIFADDR, "eth0")))
 print("none such:", failure(lambda: ask(tcp, GIFMTU, "eth7")))
+command = ctypes.c_uint32(1)
+for name in ("lo", "eth7"):
+    link = struct.pack("16sP16x", name.encode(), ctypes.addressof(command))
+    print("driver of", name + ":", *(failure(lambda: fcntl.ioctl(tcp, r, link)) for r in (ETHTOOL, GMIIPHY, GHWTSTAMP)))
 print("set:", failure(lambda: ask(tcp, SIFADDR, "eth0")))
 print("no memory:", failure(lambda: fcntl.ioctl(tcp, GIFMTU, 8)))
 with open("/dev/null", "rb") as file:

@@ -21,6 +21,9 @@ fn ioctl_describes_the_interfaces_of_the_stack() {
         "by number: 1 eth0",
         "by another family: 0 ENOTTY",
         "none such: ENODEV",
+        // As natively: psutil gives up if it is anything else.
+        "driver of lo: ENOTSUP EPERM ENOTSUP",
+        "driver of eth7: ENODEV EPERM ENODEV",
         "set: EPERM",
         "no memory: EFAULT",
         "no socket: ENOTTY",

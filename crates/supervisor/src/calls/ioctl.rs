@@ -17,6 +17,8 @@ const IFCONF_BUFFER: usize = 8;
 enum Asks {
     /// About the socket's own queues and signals: native. The request is in a register.
     Socket,
+    /// Something that only drivers of real devices know, by a pointer in the request: the stack's have none.
+    Driver,
     Interface,
     InterfaceList,
     /// Would change interfaces or routes.
@@ -32,7 +34,9 @@ fn asks(request: u32) -> Asks {
         // SIOCGIF…: NAME, FLAGS, ADDR, DSTADDR, BRDADDR, NETMASK, METRIC, HWADDR, INDEX, TXQLEN, MAP, MTU.
         0x8910 | 0x8913 | 0x8915 | 0x8917 | 0x8919 | 0x891b | 0x891d | 0x8927 | 0x8933 | 0x8942 | 0x8970
         | 0x8921 => Asks::Interface,
-        // SIOCADDRT, SIOCDELRT, and what else sets something.
+        // SIOCETHTOOL, SIOCWANDEV, SIOCBONDINFOQUERY, SIOCGHWTSTAMP, SIOCDEVPRIVATE.
+        0x8946 | 0x894a | 0x8994 | 0x89b1 | 0x89f0..=0x89ff => Asks::Driver,
+        // SIOCADDRT, SIOCDELRT, and what else sets something or takes the same privilege (SIOCGMIIPHY).
         0x890b
         | 0x890c
         | 0x8911
@@ -50,7 +54,15 @@ fn asks(request: u32) -> Asks {
         | 0x8936
         | 0x8937
         | 0x8943
-        | 0x8971 => Asks::Sets,
+        | 0x8947..=0x8949
+        | 0x8953
+        | 0x8955
+        | 0x8971
+        | 0x8990..=0x8993
+        | 0x8995
+        | 0x89a2
+        | 0x89a3
+        | 0x89b0 => Asks::Sets,
         _ => Asks::Unknown,
     }
 }
@@ -73,6 +85,7 @@ impl Calls {
             return notification.proceed();
         }
         let read = match asked {
+            Asks::Driver => read_driver as Read,
             Asks::Interface => read_request as Read,
             Asks::InterfaceList => read_list as Read,
             Asks::Sets => return notification.fail(libc::EPERM),
@@ -95,6 +108,8 @@ impl Calls {
 /// What a guest asks of the stack's interfaces, and where it wants the answer.
 #[derive(Debug)]
 pub(crate) enum Asked {
+    /// What its driver could say: nothing, if there is such an interface.
+    Driver { argument: [u8; IFREQ] },
     /// One: a request and its `struct ifreq`.
     One { request: u32, argument: [u8; IFREQ], at: TargetAddr },
     /// All of them: the `struct ifconf` is `at`, its buffer of `room` bytes elsewhere.
@@ -105,9 +120,18 @@ pub(crate) enum Asked {
 type Read = fn(&Notification, TargetAddr) -> Result<Asked, i32>;
 
 fn read_request(notification: &Notification, at: TargetAddr) -> Result<Asked, i32> {
+    let argument = read_argument(notification, at)?;
+    Ok(Asked::One { request: notification.int_arg(1) as u32, argument, at })
+}
+
+fn read_driver(notification: &Notification, at: TargetAddr) -> Result<Asked, i32> {
+    Ok(Asked::Driver { argument: read_argument(notification, at)? })
+}
+
+fn read_argument(notification: &Notification, at: TargetAddr) -> Result<[u8; IFREQ], i32> {
     let mut argument = [0; IFREQ];
     notification.read(at, &mut argument).map_err(|_| libc::EFAULT)?;
-    Ok(Asked::One { request: notification.int_arg(1) as u32, argument, at })
+    Ok(argument)
 }
 
 fn read_list(notification: &Notification, at: TargetAddr) -> Result<Asked, i32> {
@@ -125,6 +149,7 @@ impl Asked {
     /// records as dev_ifconf() in net/core/dev_ioctl.c does.
     pub(crate) fn answer(&self, bytes: &[u8]) -> Vec<(TargetAddr, Vec<u8>)> {
         match *self {
+            Asked::Driver { .. } => Vec::new(),
             Asked::One { at, .. } => vec![(at, bytes.to_vec())],
             Asked::All { at, buffer, room } => {
                 let length = |n: usize| (at, (n as i32).to_ne_bytes().to_vec());
@@ -189,11 +214,13 @@ mod tests {
             libc::SIOCSIFTXQLEN,
             libc::SIOCSIFMAP,
         ];
-        for (requests, meaning) in [(interface, Asks::Interface), (sets, Asks::Sets)] {
+        let driver: &[libc::Ioctl] = &[libc::SIOCETHTOOL, libc::SIOCGHWTSTAMP];
+        let meanings = [(interface, Asks::Interface), (sets, Asks::Sets), (driver, Asks::Driver)];
+        for (requests, meaning) in meanings {
             for &request in requests {
                 assert_eq!(asks(request as u32), meaning, "{request:#x}");
             }
         }
-        assert_eq!(asks(libc::SIOCETHTOOL as u32), Asks::Unknown);
+        assert_eq!(asks(libc::SIOCGARP as u32), Asks::Unknown);
     }
 }

@@ -31,6 +31,10 @@ impl Interfaces {
         let domain = if self.inet { libc::AF_INET } else { libc::AF_INET6 };
         let socket = kernel.user_socket(domain, libc::SOCK_DGRAM, 0, 0)?;
         let result = match &self.asked {
+            Asked::Driver { argument } => {
+                let found = kernel.ioctl(socket, libc::SIOCGIFINDEX as u32, &mut argument.clone());
+                found.and(Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)))
+            }
             Asked::One { request, argument, .. } => {
                 let mut argument = *argument;
                 kernel.ioctl(socket, *request, &mut argument).map(|()| argument.to_vec())
