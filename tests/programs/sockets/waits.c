@@ -976,9 +976,11 @@ static void ask(const struct call *call)
 			CASE(served);
 		}
 	}
-	/* Nothing more can be asked of what was shut down. Of AF_UNIX only receives are told; a connect through the stack
-	 * waits on (CHANGELOG.md). */
-	for (int i = 0; i < 2 && current->number != SYS_connect && !(current->unix_only && current->flags & WRITES); i++) {
+	/* Nothing more can be asked of what was shut down. A connect through the stack waits on (CHANGELOG.md); natively so
+	 * does a send of datagrams, here not always. */
+	for (int i = 0; i < 2 && current->number != SYS_connect; i++) {
+		if (current->flags & WRITES && (current->unix_only || current->place == throttled))
+			break;
 		if (current->unix_only)
 			unlink(((struct sockaddr_un *)&it.to.bytes)->sun_path);
 		current->place();
