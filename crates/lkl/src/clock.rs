@@ -9,7 +9,7 @@ use nix::time::{ClockId, clock_gettime};
 /// Which time a kernel lives in.
 #[derive(Clone, Debug)]
 pub enum Clock {
-    /// The host's `CLOCK_MONOTONIC`, and its wall clock at boot.
+    /// The host's `CLOCK_MONOTONIC`, and its wall clock, which is looked at every second at most.
     Host,
     /// Time that passes only when the test says so.
     Virtual(VirtualClock),
@@ -29,7 +29,7 @@ impl Clock {
         match self {
             Self::Host => nanoseconds(ClockId::CLOCK_REALTIME),
             // 2001-09-09: far from every border.
-            Self::Virtual(clock) => 1_000_000_000_000_000_000 + clock.now(),
+            Self::Virtual(clock) => 1_000_000_000_000_000_000 + clock.wall.get() + clock.now(),
         }
     }
 
@@ -50,28 +50,37 @@ fn nanoseconds(clock: ClockId) -> u64 {
 
 /// A clock for tests; clones share one time.
 #[derive(Clone, Debug)]
-pub struct VirtualClock(Rc<Cell<u64>>);
+pub struct VirtualClock {
+    now: Rc<Cell<u64>>,
+    /// How far its wall clock has been set.
+    wall: Rc<Cell<u64>>,
+}
 
 impl VirtualClock {
     /// A clock that shows one second: 0 is no time to boot at.
     pub fn new() -> Self {
-        Self(Rc::new(Cell::new(1_000_000_000)))
+        Self { now: Rc::new(Cell::new(1_000_000_000)), wall: Rc::default() }
     }
 
     /// Now, in ns.
     pub fn now(&self) -> u64 {
-        self.0.get()
+        self.now.get()
     }
 
     /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
-        self.0.set(self.0.get().saturating_add(by));
+        self.now.set(self.now.get().saturating_add(by));
+    }
+
+    /// Sets its wall clock so far ahead of when it was made.
+    pub fn set_wall(&self, ahead: Duration) {
+        self.wall.set(u64::try_from(ahead.as_nanos()).unwrap_or(u64::MAX));
     }
 
     /// Sets the time to `at` ns, if that is later than now.
     pub fn advance_to(&self, at: u64) {
-        self.0.set(self.0.get().max(at));
+        self.now.set(self.now.get().max(at));
     }
 }
 

@@ -5,12 +5,13 @@
 mod common;
 
 use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use libc::{IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET, SOL_UDP};
-use netshunt_lkl::{Kernel, Message, MessageRoom, Name, Socket};
+use netshunt_lkl::{Clock, Config, Kernel, Message, MessageRoom, Name, Socket, VirtualClock};
 
 use common::control::{control, receive, receive_into, send, switch_on};
-use common::{errno, kernel, now, pair, until};
+use common::{boot, errno, kernel, now, pair, until};
 
 fn datagrams(kernel: &Kernel, ip: &str) -> (Socket, Socket, SocketAddr, SocketAddr) {
     let any: SocketAddr = format!("{ip}:0").parse().unwrap();
@@ -47,6 +48,45 @@ fn control_data_of_ipv4_arrives() {
     assert_eq!(got.find(IPPROTO_IP, libc::IP_PKTINFO), Some(&info[..]));
     assert_eq!(got.find(SOL_SOCKET, libc::SO_TIMESTAMPNS).map(<[u8]>::len), Some(16));
     assert_eq!(got.received.flags, 0);
+}
+
+/// What SO_TIMESTAMPNS says of a datagram to oneself, in ns since 1970.
+fn stamp(kernel: &Kernel, one: Socket, two: Socket, to: SocketAddr) -> u64 {
+    kernel.run();
+    send(kernel, one, b"x", to, &[]).unwrap();
+    kernel.poll();
+    let got = receive(kernel, two, 0).unwrap();
+    let stamp = got.find(SOL_SOCKET, libc::SO_TIMESTAMPNS).unwrap();
+    let [seconds, nanos] = [0, 8].map(|at| u64::from_ne_bytes(stamp[at..at + 8].try_into().unwrap()));
+    seconds * 1_000_000_000 + nanos
+}
+
+#[test]
+fn datagrams_are_stamped_with_the_hosts_wall_clock() {
+    let wall = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    let kernel = kernel();
+    let (one, two, _, to) = datagrams(&kernel, "127.0.0.1");
+    switch_on(&kernel, two, SOL_SOCKET, libc::SO_TIMESTAMPNS);
+    // Even the first.
+    for _ in 0..3 {
+        let before = wall();
+        let stamp = stamp(&kernel, one, two, to);
+        assert!((before..=wall()).contains(&stamp), "{before} {stamp}");
+    }
+}
+
+#[test]
+fn a_wall_clock_that_is_set_is_followed() {
+    let clock = VirtualClock::new();
+    let kernel = boot(Config::default().memory, Clock::Virtual(clock.clone()));
+    let (one, two, _, to) = datagrams(&kernel, "127.0.0.1");
+    switch_on(&kernel, two, SOL_SOCKET, libc::SO_TIMESTAMPNS);
+    for hours in [0, 50, 2] {
+        clock.set_wall(Duration::from_secs(hours * 3600));
+        clock.advance(Duration::from_secs(1));
+        let wall = 1_000_000_000_000_000_000 + hours * 3_600_000_000_000 + clock.now();
+        assert_eq!(stamp(&kernel, one, two, to), wall);
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ extern struct task_struct *lk_host_task;
 extern u64 lk_next_event, lk_nr_switch, lk_nr_timer;
 
 void lk_timer_poll(void);
+void lk_wall_clock_poll(void);
 void lk_handover(void);
 void lk_enter(void);
 size_t lk_host_random(void *p, size_t n);

@@ -148,6 +148,7 @@ void lk_do_poll(void)
 
 u64 lk_do_run(void)
 {
+	lk_wall_clock_poll();
 	lk_timer_poll();
 	if (local_softirq_pending())
 		do_softirq();

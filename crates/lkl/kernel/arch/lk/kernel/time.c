@@ -92,6 +92,24 @@ void read_persistent_clock64(struct timespec64 *ts)
 	*ts = ns_to_timespec64(lk_ops.realtime_ns());
 }
 
+/*
+ * The wall clock is read when the kernel boots, before there is a clock that counts on, and the host's may be set and
+ * adjusted later. Packets are stamped with it (SO_TIMESTAMP), and programs compare that with the host's.
+ */
+void lk_wall_clock_poll(void)
+{
+	static u64 next;
+	u64 now = lk_ops.time_ns();
+	struct timespec64 wall;
+
+	if (now < next)
+		return;
+	next = now + NSEC_PER_SEC;
+	wall = ns_to_timespec64(lk_ops.realtime_ns());
+	/* Refused if the host's is near 1970: then it stays as it is. */
+	do_settimeofday64(&wall);
+}
+
 static void lk_spin(u64 ns)
 {
 	u64 end = lk_ops.time_ns() + ns;
