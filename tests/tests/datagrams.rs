@@ -161,6 +161,58 @@ fn published() {
     assert_eq!(server.stdout(), format!("ready\none {FAR4}\ntwo {FAR4}\n"), "{}", server.describe());
 }
 
+/// Who asks a published port from the host itself is answered, though the command may not begin to speak to it; by another
+/// socket of the port's, too. Over IPv6 the answer comes from the address that was asked.
+#[test]
+fn a_published_port_answers_the_host_itself() {
+    let world = World::new();
+    let script = "import socket\n\
+                  def bound(address):\n    \
+                      s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\n    \
+                      s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n    \
+                      s.bind((address, 8053))\n    \
+                      return s\n\
+                  s = bound('::')\n\
+                  print('ready', flush=True)\n\
+                  for number in range(8):\n    \
+                      data, sender = s.recvfrom(100)\n    \
+                      if number % 2:\n        \
+                          other = bound('::')\n        \
+                          other.connect(sender)\n        \
+                          other.send(data.upper())\n        \
+                          other.close()\n    \
+                      else:\n        \
+                          s.sendto(data.upper(), sender)\n\
+                  def refused(to):\n    \
+                      try: s.sendto(b'x', to)\n    \
+                      except PermissionError: print('refused', flush=True)\n\
+                  refused((sender[0], sender[1] ^ 1))\n\
+                  refused(('::ffff:192.0.2.1', 53))";
+    let options = ["--net=link", "--publish=5300:8053/udp"];
+    let mut server = world.netshunt_with(options).command(["python3", "-c", script]).start();
+    server.prints("ready");
+    let script = "import socket, sys\n\
+                  for to in sys.argv[1:]:\n    \
+                      family = socket.AF_INET6 if ':' in to else socket.AF_INET\n    \
+                      s = socket.socket(family, socket.SOCK_DGRAM)\n    \
+                      s.settimeout(10)\n    \
+                      s.connect((to, 5300))\n    \
+                      for word in (b'one', b'two'):\n        \
+                          s.send(word)\n        \
+                          print(s.recv(100).decode())";
+    let (host4, host6) = (netshunt_tests::HOST4.to_string(), netshunt_tests::HOST6.to_string());
+    let words = ["python3", "-c", script, "127.0.0.1", &host4];
+    let client = world.native().command(words).run();
+    assert_eq!(client.stdout(), "ONE\nTWO\n".repeat(2), "{}", client.describe());
+    let words = ["python3", "-c", script, &host6];
+    for launch in [world.native().far(), world.native()] {
+        let client = launch.command(words).run();
+        assert_eq!(client.stdout(), "ONE\nTWO\n", "{}", client.describe());
+    }
+    let server = server.wait();
+    assert_eq!(server.stdout(), "ready\nrefused\nrefused\n", "{}", server.describe());
+}
+
 /// Serves `answers` questions on a port, and prints who asked.
 const SERVER: &str = "import socket, sys\n\
                       s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\

@@ -20,7 +20,7 @@ use crate::sys;
 
 /// Destinations of one socket that are remembered as reported.
 const TOLD: usize = 256;
-/// Those that may be answered on the host.
+/// Those that may be answered, on the host or through the stack.
 const HEARD: usize = 4096;
 
 /// One socket.
@@ -62,6 +62,8 @@ pub(crate) struct State {
     told: HashSet<SocketAddr>,
     /// Who has sent to it on the host, where a rule lets it be reached.
     heard: HashSet<SocketAddr>,
+    /// Who has sent to it through the stack: over the link to a published port, if it is not who was asked.
+    callers: HashSet<SocketAddr>,
 }
 
 impl End {
@@ -174,6 +176,14 @@ impl State {
     pub(crate) fn has_heard(&self, from: SocketAddr) -> bool {
         self.heard.contains(&from)
     }
+
+    /// Somebody has sent to it through the stack.
+    pub(crate) fn is_called(&mut self, from: SocketAddr) {
+        if self.callers.len() >= HEARD {
+            self.callers.clear();
+        }
+        self.callers.insert(from);
+    }
 }
 
 /// All of them, by the cookies of G.
@@ -201,5 +211,22 @@ impl Ends {
     pub(crate) fn has_port(&self, protocol: i32, port: u16) -> bool {
         let ends = self.0.read().unwrap_or_else(PoisonError::into_inner);
         ends.values().any(|end| end.has_port(protocol, port))
+    }
+
+    /// Whether that one has sent through the stack to this socket, or to another of its port: servers answer by sockets
+    /// of their own for each.
+    pub(crate) fn was_called(&self, end: &End, from: SocketAddr) -> bool {
+        let port = {
+            let state = end.state();
+            if state.callers.contains(&from) {
+                return true;
+            }
+            state.bound.map_or(0, |bound| bound.port())
+        };
+        let ends = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        port != 0
+            && ends
+                .values()
+                .any(|other| other.has_port(end.protocol, port) && other.state().callers.contains(&from))
     }
 }

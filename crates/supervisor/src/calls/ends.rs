@@ -156,6 +156,10 @@ impl Calls {
             (Verdict::Deny(_) | Verdict::Stack, _) if rule.is_none() && end.state().has_heard(shown) => {
                 return Ok(To::Host(shown));
             }
+            // The same over the link: a published port is asked from the host's own addresses, too.
+            (Verdict::Deny(_), _) if rule.is_none() && self.ends.was_called(end, shown) => {
+                return Ok(To::Stack { shown, to: shown });
+            }
             (Verdict::Deny(errno), _) => Err(errno.raw()),
             (Verdict::Stack, Way::Nowhere(errno)) if !self.is_near(to) => Err(errno),
             // No link carries UDP-Lite (RFC 3828): it is for the guest's own addresses.

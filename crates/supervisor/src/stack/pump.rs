@@ -59,6 +59,8 @@ pub(super) struct Datagram {
     /// The first port of the host's that it may have.
     first_port: u16,
     peer: Peer,
+    /// Who sent the last datagram that came through the stack.
+    caller: Option<SocketAddr>,
     /// The last address that is shown for another.
     alias: Option<(SocketAddr, SocketAddr)>,
     /// Came when G's queue had no place for it.
@@ -127,6 +129,7 @@ impl Datagram {
             options: Vec::new(),
             first_port,
             peer,
+            caller: None,
             alias: None,
             held: None,
             sends: VecDeque::new(),
@@ -524,6 +527,12 @@ impl Datagram {
         match kernel.receive_message(self.stack, &mut room, 0) {
             Ok(got) => {
                 let from = self.shown(&from[..got.from.min(from.len())]);
+                if let Some(Address::Inet(caller)) = Address::parse(&from)
+                    && self.caller != Some(caller)
+                {
+                    self.caller = Some(caller);
+                    self.end.state().is_called(canonical(caller));
+                }
                 return Some((Run { from, control: control[..got.control].to_vec() }, got.data));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

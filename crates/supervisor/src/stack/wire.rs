@@ -124,6 +124,10 @@ const LOSS: [(&str, &str); 2] = [("net/ipv4/tcp_reordering", "1"), ("net/ipv4/tc
 /// asked for, which would keep guests from binding to it for their first second or two (RFC 4862, 5.4).
 const SOLE: (&str, &str) = ("net/ipv6/conf/eth0/accept_dad", "0");
 
+/// The link says itself what address it gave (ip-sysctl.rst). libslirp advertises its prefix, too: of another address that
+/// the stack made of that, answers to a published port would come, and libslirp takes them for somebody else's.
+const TOLD: (&str, &str) = ("net/ipv6/conf/eth0/accept_ra", "0");
+
 /// What an ordinary user may: the network is the guest's own (ip-sysctl.rst).
 const OPEN: [(&str, &str); 2] =
     [("net/ipv4/ping_group_range", "0 2147483647"), ("net/ipv4/ip_unprivileged_port_start", "0")];
@@ -135,7 +139,7 @@ pub(super) fn open(kernel: &Kernel) -> io::Result<()> {
 
 /// Gives the stack its addresses and routes, and makes it fit for the link.
 pub(super) fn configure(kernel: &Kernel, nic: Nic, network: &Network) -> io::Result<()> {
-    LOSS.iter().chain([&SOLE]).try_for_each(|(name, value)| kernel.sysctl(name, value))?;
+    LOSS.iter().chain([&SOLE, &TOLD]).try_for_each(|(name, value)| kernel.sysctl(name, value))?;
     let interface = nic.ifindex;
     kernel.interface_up(interface)?;
     if let Some(v4) = network.v4 {
