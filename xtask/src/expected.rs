@@ -3,7 +3,7 @@
 
 /// The least number of tests that must pass, by group. Raise it when tests are added.
 pub(crate) const MINIMUM: &[(&str, usize)] = &[
-    ("unit", 511),
+    ("unit", 512),
     ("e2e-slirp-root", 357),
     ("e2e-slirp-user", 357),
     ("e2e-passt-user", 277),

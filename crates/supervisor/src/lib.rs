@@ -38,6 +38,7 @@ mod inet_diag;
 mod inherited;
 mod inline;
 mod job;
+mod netlink;
 mod options;
 mod park;
 mod pending;

@@ -5,19 +5,16 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::SockProtocol;
 use tracing::warn;
 
-/// `struct nlmsghdr`, 16 bytes (linux/netlink.h).
-const HEADER: usize = 16;
+use crate::netlink::{Host, attributes, field};
+
 /// `struct rtmsg`, 12 bytes (linux/rtnetlink.h), and where its `rtm_type` is.
 const ROUTE: usize = 12;
 const ROUTE_TYPE: usize = 7;
-/// `struct rtattr`, 4 bytes.
-const ATTRIBUTE: usize = 4;
 /// Where `struct rta_cacheinfo` has its `rta_error`.
 const CACHE_ERROR: usize = 12;
 
@@ -37,13 +34,11 @@ pub(crate) enum Way {
 
 /// A netlink socket to ask. Locked for one question and its answer.
 #[derive(Debug)]
-pub(crate) struct Routes(Mutex<OwnedFd>);
+pub(crate) struct Routes(Mutex<Host>);
 
 impl Routes {
     pub(crate) fn new() -> io::Result<Self> {
-        let protocol = SockProtocol::NetlinkRoute;
-        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-        Ok(Routes(Mutex::new(socket)))
+        Host::new(SockProtocol::NetlinkRoute).map(Mutex::new).map(Routes)
     }
 
     /// Where `address` is. Fails closed: without an answer it is the host's own.
@@ -55,12 +50,13 @@ impl Routes {
     }
 
     fn ask(&self, address: IpAddr) -> io::Result<Way> {
-        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        send(socket.as_raw_fd(), &question(address), MsgFlags::empty())?;
-        let mut answer = [0; 4096];
-        // The kernel answers within send(2); nobody else can write to this socket.
-        let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
-        read(&answer[..length]).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        let host = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match host.ask(libc::RTM_GETROUTE, &question(address))? {
+            Ok(route) => read(&route).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+            Err(errno) if NO_WAY.contains(&errno) => Ok(Way::Nowhere(errno)),
+            // Whatever else it was, it is not the host's.
+            Err(_) => Ok(Way::Away),
+        }
     }
 }
 
@@ -70,54 +66,33 @@ fn question(address: IpAddr) -> Vec<u8> {
         IpAddr::V4(ip) => (libc::AF_INET, ip.octets().to_vec()),
         IpAddr::V6(ip) => (libc::AF_INET6, ip.octets().to_vec()),
     };
-    let length = HEADER + ROUTE + ATTRIBUTE + octets.len();
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend((length as u32).to_ne_bytes());
-    bytes.extend(libc::RTM_GETROUTE.to_ne_bytes());
-    bytes.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    // Sequence and port: there is one question at a time.
-    bytes.extend([0; 8]);
-    bytes.extend([family as u8, (octets.len() * 8) as u8]);
-    bytes.extend([0; ROUTE - 2]);
-    bytes.extend(((ATTRIBUTE + octets.len()) as u16).to_ne_bytes());
-    bytes.extend(libc::RTA_DST.to_ne_bytes());
-    bytes.extend(octets);
-    bytes
+    let mut body = vec![family as u8, (octets.len() * 8) as u8];
+    body.resize(ROUTE, 0);
+    body.extend(((4 + octets.len()) as u16).to_ne_bytes());
+    body.extend(libc::RTA_DST.to_ne_bytes());
+    body.extend(octets);
+    body
 }
 
-/// What the route found says; `None` if this is no answer.
-fn read(answer: &[u8]) -> Option<Way> {
-    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
-    if kind == libc::NLMSG_ERROR as u16 {
-        let errno = -i32::from_ne_bytes(answer.get(HEADER..HEADER + 4)?.try_into().ok()?);
-        // Whatever else it was, it is not the host's.
-        let way = if NO_WAY.contains(&errno) { Way::Nowhere(errno) } else { Way::Away };
-        return (errno > 0).then_some(way);
-    }
-    let route = answer.get(HEADER..HEADER + ROUTE)?;
+/// What the route found says; `None` if this is none.
+fn read(route: &[u8]) -> Option<Way> {
+    let (head, rest) = route.split_at_checked(ROUTE)?;
+    let refusal = |else_| Way::Nowhere(refusal(rest).unwrap_or(else_));
     // IPv6 finds a route that refuses, where IPv4 finds none (inet6_rtm_getroute()).
-    Some(match route[ROUTE_TYPE] {
+    Some(match head[ROUTE_TYPE] {
         libc::RTN_LOCAL | libc::RTN_BROADCAST | libc::RTN_ANYCAST => Way::Local,
-        libc::RTN_BLACKHOLE => Way::Nowhere(refusal(answer).unwrap_or(libc::EINVAL)),
-        libc::RTN_PROHIBIT => Way::Nowhere(refusal(answer).unwrap_or(libc::EACCES)),
-        libc::RTN_UNREACHABLE => Way::Nowhere(refusal(answer).unwrap_or(libc::EHOSTUNREACH)),
+        libc::RTN_BLACKHOLE => refusal(libc::EINVAL),
+        libc::RTN_PROHIBIT => refusal(libc::EACCES),
+        libc::RTN_UNREACHABLE => refusal(libc::EHOSTUNREACH),
         _ => Way::Away,
     })
 }
 
 /// The errno of a route that refuses (RTA_CACHEINFO).
-fn refusal(answer: &[u8]) -> Option<i32> {
-    let mut attributes = answer.get(HEADER + ROUTE..)?;
-    loop {
-        let length = usize::from(u16::from_ne_bytes(attributes.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(attributes.get(2..ATTRIBUTE)?.try_into().ok()?);
-        if kind == libc::RTA_CACHEINFO {
-            let error = attributes.get(ATTRIBUTE + CACHE_ERROR..ATTRIBUTE + CACHE_ERROR + 4)?;
-            let errno = i32::from_ne_bytes(error.try_into().ok()?).wrapping_neg();
-            return NO_WAY.contains(&errno).then_some(errno);
-        }
-        attributes = attributes.get(length.max(ATTRIBUTE).next_multiple_of(4)..)?;
-    }
+fn refusal(rest: &[u8]) -> Option<i32> {
+    let (_, cache) = attributes(rest).map_while(Result::ok).find(|&(kind, _)| kind == libc::RTA_CACHEINFO)?;
+    let errno = i32::from_ne_bytes(field(cache, CACHE_ERROR).ok()?).wrapping_neg();
+    NO_WAY.contains(&errno).then_some(errno)
 }
 
 #[cfg(test)]
@@ -137,15 +112,14 @@ mod tests {
     #[test]
     fn what_is_no_answer_is_none() {
         assert_eq!(read(&[]), None);
-        assert_eq!(read(&[0; 20]), None);
+        assert_eq!(read(&[0; ROUTE - 1]), None);
     }
 
     #[test]
     fn a_route_that_refuses_says_with_what() {
         let answer = |kind: u8, error: i32| {
-            let mut bytes = vec![0; HEADER + ROUTE];
-            bytes[4..6].copy_from_slice(&libc::RTM_NEWROUTE.to_ne_bytes());
-            bytes[HEADER + ROUTE_TYPE] = kind;
+            let mut bytes = vec![0; ROUTE];
+            bytes[ROUTE_TYPE] = kind;
             // One of another kind and an odd length comes first.
             bytes.extend([5, 0, 4, 0, 9, 0, 0, 0]);
             bytes.extend(36u16.to_ne_bytes());
@@ -158,7 +132,7 @@ mod tests {
         let unreachable = libc::RTN_UNREACHABLE;
         assert_eq!(read(&answer(unreachable, -libc::ENETUNREACH)), Some(Way::Nowhere(libc::ENETUNREACH)));
         assert_eq!(read(&answer(unreachable, 0)), Some(Way::Nowhere(libc::EHOSTUNREACH)));
-        assert_eq!(read(&answer(libc::RTN_PROHIBIT, 0)[..40]), Some(Way::Nowhere(libc::EACCES)));
+        assert_eq!(read(&answer(libc::RTN_PROHIBIT, 0)[..24]), Some(Way::Nowhere(libc::EACCES)));
         assert_eq!(read(&answer(libc::RTN_UNICAST, -libc::ENETUNREACH)), Some(Way::Away));
     }
 }

@@ -6,17 +6,11 @@
 //! entries), so whoever must be certain also looks at what was connected.
 
 use std::io;
-use std::os::fd::AsRawFd;
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::SockProtocol;
 
-/// The kernel fills at most this much at a time (net/netlink/af_netlink.c).
-const READ: usize = 32 * 1024;
-/// Reads of one dump at most: some 300 sockets each, far beyond what a host has.
-const READS: usize = 16 * 1024;
+use crate::netlink::{Host, SOCK_DIAG_BY_FAMILY, attributes, field};
 
-const HEADER: usize = 16;
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const UDIAG_SHOW_NAME: u32 = 1;
 const UDIAG_SHOW_VFS: u32 = 2;
 const UNIX_DIAG_NAME: u16 = 0;
@@ -58,67 +52,27 @@ pub(crate) fn device(major: u64, minor: u64) -> u32 {
 ///
 /// `ENOENT` where the kernel has no unix_diag.
 pub(crate) fn find(mut wanted: impl FnMut(&Bound) -> bool) -> io::Result<Vec<Bound>> {
-    let diag =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
-    send(diag.as_raw_fd(), &request(), MsgFlags::empty())?;
-    let mut buffer = vec![0; READ];
     let mut found = Vec::new();
-    for _ in 0..READS {
-        let len = recv(diag.as_raw_fd(), &mut buffer, MsgFlags::MSG_TRUNC)?;
-        let bytes = buffer.get(..len).ok_or(io::ErrorKind::InvalidData)?;
-        if !parse(bytes, |bound| found.extend(wanted(&bound).then_some(bound)))? {
-            return Ok(found);
+    Host::new(SockProtocol::NetlinkSockDiag)?.dump(SOCK_DIAG_BY_FAMILY, &question(), |kind, body| {
+        if kind == SOCK_DIAG_BY_FAMILY {
+            found.extend(bound(body)?.filter(&mut wanted));
         }
-    }
-    Err(io::Error::other("a dump without an end"))
+        Ok(())
+    })?;
+    Ok(found)
 }
 
-fn request() -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER + 24);
-    bytes.extend(40u32.to_ne_bytes());
-    bytes.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    bytes.extend(((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
-    bytes.extend([0; 8]);
-    // struct unix_diag_req. All states: a datagram socket is "established" once anybody has
-    // connected to it.
-    bytes.extend([libc::AF_UNIX as u8, 0, 0, 0]);
-    bytes.extend(u32::MAX.to_ne_bytes());
-    bytes.extend(0u32.to_ne_bytes());
-    bytes.extend((UDIAG_SHOW_NAME | UDIAG_SHOW_VFS).to_ne_bytes());
-    bytes.extend([0xff; 8]);
-    bytes
-}
-
-/// Reads one datagram of a dump; `false` if it is the last.
-fn parse(mut bytes: &[u8], mut each: impl FnMut(Bound)) -> io::Result<bool> {
-    while !bytes.is_empty() {
-        let len = word(bytes, 0)? as usize;
-        let message = bytes.get(..len).ok_or(io::ErrorKind::InvalidData)?;
-        let body = message.get(HEADER..).ok_or(io::ErrorKind::InvalidData)?;
-        match half(message, 4)? {
-            SOCK_DIAG_BY_FAMILY => {
-                if let Some(bound) = bound(body)? {
-                    each(bound);
-                }
-            }
-            // Both begin with a negated errno, or zero.
-            kind if [libc::NLMSG_DONE, libc::NLMSG_ERROR].contains(&i32::from(kind)) => {
-                return match word(body, 0)?.cast_signed() {
-                    0 => Ok(false),
-                    errno => Err(io::Error::from_raw_os_error(errno.saturating_neg())),
-                };
-            }
-            _ => {}
-        }
-        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
-    }
-    Ok(true)
+/// `struct unix_diag_req`. All states: a datagram socket is "established" once anybody has connected to it.
+fn question() -> Vec<u8> {
+    let words = [libc::AF_UNIX as u32, u32::MAX, 0, UDIAG_SHOW_NAME | UDIAG_SHOW_VFS, u32::MAX, u32::MAX];
+    words.map(u32::to_ne_bytes).concat()
 }
 
 /// Reads `struct unix_diag_msg` and its attributes.
 fn bound(body: &[u8]) -> io::Result<Option<Bound>> {
-    let [family, kind, state, _] = word(body, 0)?.to_ne_bytes();
-    let cookie = u64::from(word(body, 8)?) | u64::from(word(body, 12)?) << 32;
+    let [family, kind, state, _] = field(body, 0)?;
+    // Two words, the lower first.
+    let cookie = u64::from_le_bytes(field(body, 8)?);
     let kind = i32::from(kind);
     // An accepted socket bears its listener's name; nobody can connect to it.
     let accepted = state == ESTABLISHED && kind != libc::SOCK_DGRAM;
@@ -126,31 +80,20 @@ fn bound(body: &[u8]) -> io::Result<Option<Bound>> {
         return Ok(None);
     }
     let mut found = Bound { kind, cookie, name: Vec::new(), file: None };
-    let mut rest = &body[16..];
-    while !rest.is_empty() {
-        let len = usize::from(half(rest, 0)?);
-        let value = rest.get(4..len).ok_or(io::ErrorKind::InvalidData)?;
-        match half(rest, 2)? {
-            UNIX_DIAG_NAME => found.name = value.to_vec(),
-            UNIX_DIAG_VFS => found.file = Some(File { inode: word(value, 0)?, device: word(value, 4)? }),
+    for attribute in attributes(&body[16..]) {
+        match attribute? {
+            (UNIX_DIAG_NAME, value) => found.name = value.to_vec(),
+            (UNIX_DIAG_VFS, value) => {
+                let [inode, device] = [field(value, 0)?, field(value, 4)?].map(u32::from_ne_bytes);
+                found.file = Some(File { inode, device });
+            }
             _ => {}
         }
-        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     if found.name.first().is_some_and(|first| *first != 0) && found.name.last() == Some(&0) {
         found.name.pop();
     }
     Ok((!found.name.is_empty()).then_some(found))
-}
-
-fn word(bytes: &[u8], at: usize) -> io::Result<u32> {
-    let bytes = bytes.get(at..at + 4).and_then(|b| b.try_into().ok());
-    bytes.map(u32::from_ne_bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
-}
-
-fn half(bytes: &[u8], at: usize) -> io::Result<u16> {
-    let bytes = bytes.get(at..at + 2).and_then(|b| b.try_into().ok());
-    bytes.map(u16::from_ne_bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 #[cfg(test)]
@@ -163,54 +106,43 @@ mod tests {
     use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 
     /// A listener on `/run/a`, written by hand after linux/unix_diag.h.
-    const LISTENER: [u8; 56] = [
-        56, 0, 0, 0, 20, 0, 2, 0, 0, 0, 0, 0, 9, 9, 0, 0, // nlmsghdr
+    const LISTENER: [u8; 40] = [
         1, 1, 10, 0, 7, 7, 0, 0, 5, 0, 0, 0, 1, 0, 0, 0, // unix_diag_msg
         11, 0, 0, 0, b'/', b'r', b'u', b'n', b'/', b'a', 0, 0, // UNIX_DIAG_NAME
         12, 0, 1, 0, 0x71, 0xe0, 0x9a, 0, 0, 0, 0xe0, 0x0f, // UNIX_DIAG_VFS
     ];
-    const DONE: [u8; 20] = [20, 0, 0, 0, 3, 0, 2, 0, 0, 0, 0, 0, 9, 9, 0, 0, 0, 0, 0, 0];
-
-    fn read(bytes: &[u8]) -> io::Result<(Vec<Bound>, bool)> {
-        let mut found = Vec::new();
-        let more = parse(bytes, |bound| found.push(bound))?;
-        Ok((found, more))
-    }
 
     #[test]
-    fn a_dump_is_read() {
-        let (found, more) = read(&[&LISTENER[..], &DONE].concat()).unwrap();
+    fn a_socket_is_read() {
         let file = File { inode: 10_150_001, device: device(254, 0) };
         let name = b"/run/a".to_vec();
-        assert_eq!(found, [Bound { kind: libc::SOCK_STREAM, cookie: (1 << 32) + 5, name, file: Some(file) }]);
-        assert!(!more);
-        assert!(read(&LISTENER).unwrap().1);
+        let expected = Bound { kind: libc::SOCK_STREAM, cookie: (1 << 32) + 5, name, file: Some(file) };
+        assert_eq!(bound(&LISTENER).unwrap(), Some(expected));
     }
 
     #[test]
     fn accepted_streams_are_left_out_and_connected_datagrams_are_not() {
         let mut message = LISTENER;
-        message[18] = ESTABLISHED;
-        assert_eq!(read(&message).unwrap().0, []);
-        message[17] = libc::SOCK_DGRAM as u8;
-        assert_eq!(read(&message).unwrap().0.len(), 1);
+        message[2] = ESTABLISHED;
+        assert_eq!(bound(&message).unwrap(), None);
+        message[1] = libc::SOCK_DGRAM as u8;
+        assert!(bound(&message).unwrap().is_some());
     }
 
     #[test]
-    fn cut_or_wrong_bytes_are_an_error_and_so_is_what_the_kernel_calls_one() {
-        for len in 1..LISTENER.len() {
-            assert!(read(&LISTENER[..len]).is_err(), "{len}");
+    fn cut_or_wrong_bytes_are_an_error() {
+        for len in 0..LISTENER.len() {
+            // Between two attributes one ends well; without a name it is nobody's.
+            let whole = [16, 27, 28].contains(&len);
+            assert_eq!(bound(&LISTENER[..len]).is_ok(), whole, "{len}");
         }
         for at in 0..LISTENER.len() {
             for value in [0, 1, 3, 0xff] {
                 let mut message = LISTENER;
                 message[at] = value;
-                let _ = read(&message);
+                let _ = bound(&message);
             }
         }
-        let mut message = DONE;
-        message[16..].copy_from_slice(&(-libc::ENOENT).to_ne_bytes());
-        assert_eq!(read(&message).unwrap_err().raw_os_error(), Some(libc::ENOENT));
     }
 
     fn cookie(socket: impl AsFd) -> u64 {
