@@ -56,9 +56,11 @@ expect(b"size: 33 77")
 resize(44, 99)
 type_in("until [ \"$(stty size)\" = '44 99' ]; do sleep 0.05; done; echo resized=$((1 + 1))")
 expect(b"resized=2")
-type_in("trap 'echo caught=$((2 + 2))' INT; echo asleep=$((4 + 4)); sleep 30; echo awake=$((3 + 3))")
+# Whoever prints is who sleeps. Were it the shell, the interrupt might come before it has begun to wait for the
+# sleep, and the trap would run when that is over.
+sleep = "sh -c 'echo asleep=$((4 + 4)); exec sleep 30'"
+type_in(f"trap 'echo caught=$((2 + 2))' INT; {sleep}; echo awake=$((3 + 3))")
 expect(b"asleep=8")
-# The line's first command has printed; sh reads no further line until the second has begun.
 os.write(terminal, b"\x03")
 expect(b"caught=4")
 type_in("exit 7")
