@@ -1,9 +1,12 @@
 //! Files of known content.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 const BLOCK: usize = 1 << 20;
 
@@ -34,17 +37,47 @@ impl Blob {
             left -= take as u64;
         }
         file.into_inner().expect("the disk has room");
-        let sha256 = sha256(&path);
+        // What was written once need not be read again by every test.
+        static SUMS: Mutex<BTreeMap<u64, String>> = Mutex::new(BTreeMap::new());
+        let mut sums = SUMS.lock().unwrap_or_else(PoisonError::into_inner);
+        let sha256 = sums.entry(len).or_insert_with(|| sha256(&path)).clone();
+        drop(sums);
         Self { path, len, sha256 }
     }
 }
 
-/// The SHA-256 of a file, by sha256sum(1): an independent witness, and fast in a debug build too.
+/// The SHA-256 of a file, by openssl(1): an independent witness, and several times as fast as sha256sum(1), which does
+/// not use what processors have for it.
 pub fn sha256(path: &Path) -> String {
-    let output = Command::new("sha256sum").arg("--").arg(path).output().expect("coreutils has sha256sum");
+    let mut openssl = Command::new("openssl");
+    openssl.args(["dgst", "-sha256", "-r"]).stdin(File::open(path).expect("a file of the test's"));
+    let output = openssl.output().expect("Debian's openssl is installed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.split_whitespace().next().expect("sum and name").trim_start_matches('\\').to_owned()
+    text.split_whitespace().next().expect("sum and name").to_owned()
+}
+
+/// Compiles C to a program; whether another test of this process has already done so does not show.
+pub(crate) fn compile(sources: &[PathBuf], program: &Path) {
+    /// By their sources. A file that is open may be removed, and copied.
+    static COMPILED: Mutex<BTreeMap<Vec<PathBuf>, File>> = Mutex::new(BTreeMap::new());
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(file) = compiled.get(sources) {
+        let from = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
+        assert!(copy_program(from.as_ref(), program), "{from} is open");
+        return;
+    }
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-O2", "-pthread", "-Wall", "-Wextra", "-Werror"]);
+    // What hostile programs do.
+    gcc.args(
+        ["missing-field-initializers", "restrict", "stringop-truncation", "unused-result"]
+            .map(|w| format!("-Wno-{w}")),
+    );
+    let made = gcc.arg("-o").arg(program).args(sources).output();
+    let made = made.expect("the end-to-end tests need gcc");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    compiled.insert(sources.to_vec(), File::open(program).expect("gcc has made it"));
 }
 
 /// Bytes of Marsaglia's xorshift64.

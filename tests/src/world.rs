@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 
-use crate::files::copy_program;
+use crate::files::{compile, copy_program};
 use crate::processes::{self, Belongings};
 use crate::{Launch, Namespace, TestLink, TestUser};
 
@@ -95,7 +95,7 @@ pub struct World {
 }
 
 impl World {
-    /// Makes the namespaces and copies netshunt to where its user can read it.
+    /// Makes the namespaces and puts netshunt where its user can read it.
     ///
     /// # Panics
     /// When the harness is not root, or a program or netshunt itself is missing; the message says which.
@@ -205,6 +205,21 @@ impl World {
         to.display().to_string()
     }
 
+    /// The program made of a C source of `tests/programs`, or of all those of a folder there; its path.
+    pub fn compile(&self, name: &str) -> String {
+        let from = FilePath::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(name);
+        let to = self.folder().join(from.file_stem().expect("a program has a name"));
+        let sources = match fs::read_dir(&from) {
+            Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
+            Err(_) => vec![from],
+        };
+        if !to.exists() {
+            let is_source = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "c");
+            compile(&sources.into_iter().filter(is_source).collect::<Vec<_>>(), &to);
+        }
+        to.display().to_string()
+    }
+
     /// A new file of the world's folder with this text; its path.
     pub fn file(&self, name: &str, text: &str) -> String {
         let path = self.folder().join(name);
@@ -230,8 +245,10 @@ impl World {
             (library, self.library(), "cargo xtask kernel"),
         ] {
             fs::create_dir_all(to.parent().expect("it lies in a folder")).expect("a folder of ours");
+            // Hundreds of copies in a run would be gigabytes.
+            let linked = fs::canonicalize(&from).and_then(|from| fs::hard_link(from, &to));
             // A test of the harness alone needs neither; whoever needs it finds the message below.
-            if !copy_program(&from, &to) {
+            if linked.is_err() && !copy_program(&from, &to) {
                 eprintln!("no {}: `{how}` makes it", from.display());
             }
         }

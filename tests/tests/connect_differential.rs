@@ -6,7 +6,6 @@ mod allowed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -52,19 +51,9 @@ impl Target {
     }
 }
 
-/// Builds the guest program.
-fn program(world: &World) -> String {
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("programs/sockets/connect.c");
-    let binary = world.folder().join("connect").display().to_string();
-    let mut compiler = Command::new("gcc");
-    let built = compiler.args(["-O2", "-Wall", "-Wextra", "-Werror", "-o", &binary]).arg(source).status();
-    assert!(built.expect("gcc is there").success());
-    binary
-}
-
 fn observe(world: &World, path: Path, outcome: &str, target: Target, pending: impl FnOnce()) -> Run {
     let words = [
-        program(world),
+        world.compile("sockets/connect.c"),
         outcome.to_owned(),
         target.port.to_string(),
         target.v4.to_string(),

@@ -14,7 +14,6 @@ use std::os::fd::AsFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -48,7 +47,6 @@ struct Range {
     world: World,
     allowed: Tally,
     denied: Tally,
-    programs: PathBuf,
 }
 
 impl Range {
@@ -84,26 +82,11 @@ impl Range {
             UdpSocket::set_nonblocking,
             |s| s.recv(&mut [0; 64]).map(drop),
         );
-        let programs = world.folder().join("hostile");
-        std::fs::create_dir(&programs).expect("the world is the test's own");
-        Self { world, allowed, denied, programs }
-    }
-
-    /// Compiles a program of `programs/hostile`.
-    fn program(&self, name: &str) -> String {
-        let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("programs/hostile/{name}.c"));
-        let program = self.programs.join(name);
-        if !program.exists() {
-            let made =
-                Command::new("gcc").args(["-O2", "-pthread", "-o"]).arg(&program).arg(&source).output();
-            let made = made.expect("the end-to-end tests need gcc");
-            assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        }
-        program.display().to_string()
+        Self { world, allowed, denied }
     }
 
     fn words(&self, program: &str, arguments: &[&str]) -> Vec<String> {
-        let mut words = vec![self.program(program)];
+        let mut words = vec![self.world.compile(&format!("hostile/{program}.c"))];
         words.extend(arguments.iter().map(|&word| word.to_owned()));
         words
     }

@@ -2,21 +2,11 @@
 //! without netshunt. There is nothing in which they may differ.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::Command;
 
 use netshunt_tests::{Run, World};
 
 /// How often a difference makes us look at native again: what depends on the moment differs there too.
 const LOOKS: usize = 5;
-
-fn program(world: &World) -> String {
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("programs/sockets/listen.c");
-    let binary = world.folder().join("listen").display().to_string();
-    let flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", &binary];
-    assert!(Command::new("gcc").args(flags).arg(source).status().expect("gcc is there").success());
-    binary
-}
 
 /// "FAMILY CASE: WHAT" and its value.
 fn lines(run: &Run) -> BTreeMap<String, String> {
@@ -39,7 +29,7 @@ fn lines(run: &Run) -> BTreeMap<String, String> {
 #[test]
 fn a_server_sees_what_it_sees_natively() {
     let world = World::new();
-    let program = program(&world);
+    let program = world.compile("sockets/listen.c");
     let run = world.netshunt_with(["--net=link"]).command([&program]).run();
     let ours = lines(&run);
     let mut natives: Vec<BTreeMap<String, String>> = Vec::new();

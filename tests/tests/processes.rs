@@ -2,8 +2,6 @@
 //! executed over a socket, namespaces; and in a thousand processes at once. Held line by line against what the same
 //! program sees without netshunt.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use netshunt_tests::{FAR4, Path, Run, World};
@@ -15,14 +13,6 @@ const CROWD: usize = 1000;
 
 /// A thousand processes, beside other tests.
 const TIMEOUT: Duration = Duration::from_secs(300);
-
-fn program(world: &World) -> String {
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("programs/sockets/processes.c");
-    let binary = world.folder().join("processes").display().to_string();
-    let flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", &binary];
-    assert!(Command::new("gcc").args(flags).arg(source).status().expect("gcc is there").success());
-    binary
-}
 
 fn observe(world: &World, path: Path, program: &str) -> Run {
     let launch = match path {
@@ -42,7 +32,7 @@ fn observe(world: &World, path: Path, program: &str) -> Run {
 /// There is nothing in which they may differ.
 fn as_natively(path: Path) {
     let world = World::new();
-    let program = program(&world);
+    let program = world.compile("sockets/processes.c");
     let mut echo = world.native().far().command([&program, "echo", &PORT.to_string()]).start();
     echo.prints("ready");
     let (natively, run) = (observe(&world, Path::Native, &program), observe(&world, path, &program));

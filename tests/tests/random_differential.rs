@@ -14,7 +14,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -57,13 +56,7 @@ struct Twins {
 impl Twins {
     fn new() -> Self {
         let world = World::new();
-        let sources = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("programs/random");
-        let files = fs::read_dir(sources).expect("it is there").map(|entry| entry.expect("readable").path());
-        let sources = files.filter(|path| path.extension().is_some_and(|extension| extension == "c"));
-        let program = world.folder().join("random").display().to_string();
-        let mut compiler = Command::new("gcc");
-        compiler.args(["-O2", "-Wall", "-Wextra", "-Werror", "-o", &program]).args(sources);
-        assert!(compiler.status().expect("gcc is there").success());
+        let program = world.compile("random");
         Self { world, program, files: AtomicUsize::new(0) }
     }
 

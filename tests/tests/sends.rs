@@ -5,8 +5,6 @@ use std::io::{IoSliceMut, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
-use std::process::Command;
 
 use netshunt_tests::{DEADLINE, World};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, RecvMsg, UnixAddr, recvmsg};
@@ -17,14 +15,7 @@ const POLICIES: [&str; 3] = ["--unix=default", "--unix=deny", "--unix=allow"];
 #[test]
 fn every_send_gives_what_it_gives_natively() {
     let world = World::new();
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("programs/sockets/sends.c");
-    let program = world.folder().join("sends").display().to_string();
-    let mut compiler = Command::new("gcc");
-    let built = compiler
-        .args(["-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", &program])
-        .arg(source)
-        .status();
-    assert!(built.expect("gcc is there").success());
+    let program = world.compile("sockets/sends.c");
     let native = world.native().command([program.clone()]).run();
     native.assert_success();
     assert!(native.stdout().contains("room at last: 3"), "{}", native.describe());

@@ -2,7 +2,6 @@
 //! by line against what the same program sees without netshunt.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -18,14 +17,6 @@ const LOOKS: usize = 3;
 
 /// Some cases that cannot go on are given up after ten seconds each.
 const TIMEOUT: Duration = Duration::from_secs(300);
-
-fn program(world: &World) -> String {
-    let source = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("programs/sockets/waits.c");
-    let binary = world.folder().join("waits").display().to_string();
-    let flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", &binary];
-    assert!(Command::new("gcc").args(flags).arg(source).status().expect("gcc is there").success());
-    binary
-}
 
 fn observe(world: &World, path: Path, words: &[String]) -> Run {
     let launch = match path {
@@ -80,7 +71,7 @@ fn as_natively(world: &World, path: Path, words: &[String], least: usize) {
 
 fn all_calls(path: Path) {
     let world = World::new();
-    let program = program(&world);
+    let program = world.compile("sockets/waits.c");
     let mut holder = world.native().far().command([&program, "hold", &PORT.to_string()]).start();
     holder.prints("ready");
     let [v4, v6] = SILENT.map(str::to_owned);
@@ -102,7 +93,7 @@ fn bypassed_calls_wait_as_natively() {
 #[test]
 fn bypassed_datagrams_wait_for_room_as_natively() {
     let world = World::new();
-    let program = program(&world);
+    let program = world.compile("sockets/waits.c");
     let inside = |namespace: &Namespace, script: &str| {
         let mut command = Command::new("nsenter");
         let output = command.arg(format!("--net={}", namespace.path())).args(["sh", "-euc", script]).output();
