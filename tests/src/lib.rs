@@ -30,6 +30,7 @@ mod processes;
 mod report;
 mod run;
 mod servers;
+mod turns;
 mod user;
 mod wait;
 mod world;

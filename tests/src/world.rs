@@ -7,12 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path as FilePath, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::TempDir;
 
 use crate::files::{compile, copy_program};
 use crate::processes::{self, Belongings};
+use crate::turns::{Pace, Turn};
 use crate::{Launch, Namespace, TestLink, TestUser};
 
 /// The near end of the cable: the host that netshunt runs on.
@@ -92,6 +93,8 @@ pub struct World {
     mark: String,
     runs: AtomicUsize,
     pub(crate) services: Mutex<Vec<Child>>,
+    /// Given back when all else is gone.
+    _turn: Arc<Turn>,
 }
 
 impl World {
@@ -101,6 +104,16 @@ impl World {
     /// When the harness is not root, or a program or netshunt itself is missing; the message says which.
     #[expect(clippy::new_without_default, reason = "it does far too much to happen by default")]
     pub fn new() -> Self {
+        Self::at(Pace::Busy)
+    }
+
+    /// The same for a test that mostly waits: more of those go on at once.
+    pub fn of_waiting() -> Self {
+        Self::at(Pace::Waiting)
+    }
+
+    fn at(pace: Pace) -> Self {
+        let turn = Turn::take(pace);
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         // The dot ends the number: no mark is the start of another.
         let mark = format!("{}-{}.", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -118,6 +131,7 @@ impl World {
             mark,
             runs: AtomicUsize::new(0),
             services: Mutex::default(),
+            _turn: turn,
         };
         configure(&world.host, HOST_SETUP, &[&world.far.path()]);
         configure(&world.far, FAR_SETUP, &[]);

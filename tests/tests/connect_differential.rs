@@ -179,18 +179,18 @@ fn like_native(path: Path, case: &str, outcome: &str, target: Target, world: &Wo
 }
 
 fn answered(path: Path) {
-    let world = World::new();
+    let world = World::of_waiting();
     world.echo(&[PORT]);
     like_native(path, "answered", "answer", Target::far(PORT), &world);
 }
 
 fn refused(path: Path) {
-    like_native(path, "refused", "fail", Target::far(CLOSED_PORT), &World::new());
+    like_native(path, "refused", "fail", Target::far(CLOSED_PORT), &World::of_waiting());
 }
 
 /// A router finds nobody at that address.
 fn unreachable(path: Path) {
-    let world = World::new();
+    let world = World::of_waiting();
     // A cable of its own, with nobody at its other end, and little patience for that.
     let script = "\
 ip route del unreachable 198.51.100.0/24; ip -6 route del unreachable 2001:db8:1::/48
@@ -204,7 +204,7 @@ echo 0 >/proc/sys/net/ipv6/icmp/ratelimit";
 
 /// A router does not want to. It says so only about once a second (ip_error() in net/ipv4/route.c).
 fn prohibited(path: Path) {
-    let world = World::new();
+    let world = World::of_waiting();
     let script = "\
 echo 0 >/proc/sys/net/ipv6/icmp/ratelimit
 ip route add prohibit 198.51.100.128/25; ip -6 route add prohibit 2001:db8:1::80/121";
@@ -216,7 +216,7 @@ ip route add prohibit 198.51.100.128/25; ip -6 route add prohibit 2001:db8:1::80
 fn no_route(path: Path) {
     // The last is as if there were none at all, which passt does not start without.
     for kind in ["blackhole", "prohibit", "unreachable", "throw"] {
-        let world = World::new();
+        let world = World::of_waiting();
         let script = format!("ip route add {kind} 198.51.100.0/24; ip -6 route add {kind} 2001:db8:1::/48");
         configure(&world, false, &script);
         like_native(path, "no_route", "fail", Target::unreachable(1), &world);
@@ -225,26 +225,26 @@ fn no_route(path: Path) {
 
 /// Nobody ever answers.
 fn timed_out(path: Path) {
-    like_native(path, "timed_out", "silent", Target::silent(1), &World::new());
+    like_native(path, "timed_out", "silent", Target::silent(1), &World::of_waiting());
 }
 
 /// Reset once a byte has come.
 fn reset(path: Path) {
-    let world = World::new();
+    let world = World::of_waiting();
     resetting(&world.far, true);
     like_native(path, "reset", "reset", Target::far(PORT), &world);
 }
 
 /// Reset as soon as it is accepted.
 fn abrupt(path: Path) {
-    let world = World::new();
+    let world = World::of_waiting();
     resetting(&world.far, false);
     like_native(path, "abrupt", "abrupt", Target::far(PORT), &world);
 }
 
 /// Silence until everybody waits, and then the answer to a retransmission: connected after all.
 fn late(path: Path) {
-    let world = World::new();
+    let world = World::of_waiting();
     let server = ["python3", &world.program("echo.py"), "0.0.0.0", "::", &PORT.to_string()];
     // The address it is reached by is not there yet.
     let script = "echo 1 >/proc/sys/net/ipv6/bindv6only; exec \"$@\"";

@@ -62,7 +62,7 @@ const MESSAGES: &[Allowed] = &[
 ];
 
 fn as_natively(program: &str, payload: u64, allowed: &[Allowed], path: Path, server: IpAddr) {
-    let world = World::new();
+    let world = World::of_waiting();
     world.datagram_echo(PORT);
     let native = client(&world, program, Path::Native, server);
     let run = client(&world, program, path, server);
@@ -133,7 +133,7 @@ fn messages_bypassed_ipv6() {
 #[test]
 fn published() {
     const PUBLISHED: u16 = 5300;
-    let world = World::new();
+    let world = World::of_waiting();
     let script = "import socket\n\
                   s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
                   s.bind(('0.0.0.0', 8053))\n\
@@ -226,7 +226,7 @@ const SERVER: &str = "import socket, sys\n\
 /// By a rule the guest is reached on the host, and may answer whoever asked, though nothing else is open to it.
 #[test]
 fn an_in_rule_lets_a_guest_be_reached_on_the_host() {
-    let world = World::new();
+    let world = World::of_waiting();
     let rule = format!("--bypass=in:0.0.0.0/0:{PORT}/udp");
     let mut server = world
         .netshunt_with(["--net=host-bypass", &rule])
@@ -258,7 +258,7 @@ fn an_in_rule_lets_a_guest_be_reached_on_the_host() {
 /// Who names a port wants to be reached; who does not asks.
 #[test]
 fn a_denial_keeps_a_guest_from_serving_datagrams() {
-    let world = World::new();
+    let world = World::of_waiting();
     let script = "import socket, sys\n\
                   for port in map(int, sys.argv[1:]):\n    \
                       s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    \
@@ -277,7 +277,7 @@ fn a_denial_keeps_a_guest_from_serving_datagrams() {
 /// A socket that its guest has closed gets nothing any more that is for another with its port.
 #[test]
 fn a_port_shared_with_a_socket_that_is_gone() {
-    let world = World::new();
+    let world = World::of_waiting();
     let script = "import socket\n\
                   def bound():\n    \
                       s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    \
@@ -328,7 +328,7 @@ fn a_port_shared_with_a_socket_that_received_in_vain_and_is_gone() {
 /// UDP_SEGMENT cuts what one call sends, and IP_TOS marks it, also where the host's socket sends it: QUIC does both.
 #[test]
 fn a_bypassed_send_is_cut_and_marked() {
-    let world = World::new();
+    let world = World::of_waiting();
     let script = "import socket\n\
                   s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
                   s.setsockopt(socket.IPPROTO_IP, socket.IP_RECVTOS, 1)\n\

@@ -10,7 +10,7 @@ const PORT: u16 = 7001;
 /// Plays a scene in which the command is `words`, and the daemon's connection goes by the stack.
 #[track_caller]
 fn play(scene: &str, shell: &str, words: &[&str]) {
-    let world = World::new();
+    let world = World::of_waiting();
     world.echo(&[PORT]);
     let worker = ["python3", &world.program("worker.py"), &FAR4.to_string(), &PORT.to_string(), "ticks"];
     let words = if words.is_empty() { &worker } else { words };

@@ -59,7 +59,7 @@ up() { until python3 -c 'import socket, sys; socket.create_connection((\"127.0.0
 
 #[test]
 fn a_peer_from_outside_is_served_and_known() {
-    let world = World::new();
+    let world = World::of_waiting();
     for address in ["0.0.0.0", "::"] {
         let words = ["python3", &world.program("server.py"), address, "8000", "1"];
         let publish = format!("--publish={PUBLISHED}:{PORT}");
@@ -101,7 +101,7 @@ fn a_peer_from_outside_is_served_and_known() {
 /// A master and its workers, which inherit the listener and wait for it by epoll.
 #[test]
 fn nginx() {
-    let world = World::new();
+    let world = World::of_waiting();
     let folder = world.folder().join("www");
     fs::create_dir(&folder).expect("a folder of ours");
     world.user().own(&folder);
@@ -131,7 +131,7 @@ fn nginx() {
 
 #[test]
 fn guests_reach_each_other_by_every_address_of_theirs() {
-    let world = World::new();
+    let world = World::of_waiting();
     let server = world.program("server.py");
     let client = script(
         &world,
@@ -168,7 +168,7 @@ fn guests_reach_each_other_by_every_address_of_theirs() {
 
 #[test]
 fn a_range_is_published_port_by_port() {
-    let world = World::new();
+    let world = World::of_waiting();
     let program = script(
         &world,
         "ports.py",
@@ -196,7 +196,7 @@ fn a_range_is_published_port_by_port() {
 
 #[test]
 fn a_port_in_use_is_an_error_before_the_guest_starts() {
-    let world = World::new();
+    let world = World::of_waiting();
     let _taken = world.host.trap("0.0.0.0:8080");
     let run = world.netshunt_with(["--net=link", "--publish=8080:80"]).command(["echo", "started"]).run();
     run.assert_code(125);
@@ -206,7 +206,7 @@ fn a_port_in_use_is_an_error_before_the_guest_starts() {
 /// The server is the host's then, and its peers are who they are.
 #[test]
 fn an_in_rule_lets_a_guest_listen_on_the_host() {
-    let world = World::new();
+    let world = World::of_waiting();
     let rule = "--bypass=in:0.0.0.0/0:8000/tcp";
     for (net, address) in [
         ("--net=link,host-bypass", "0.0.0.0"),
@@ -236,7 +236,7 @@ fn an_in_rule_lets_a_guest_listen_on_the_host() {
 /// Root among the guests has no CAP_NET_BIND_SERVICE; the supervisor, which binds for it, has.
 #[test]
 fn an_in_rule_opens_the_low_port_that_it_names() {
-    let world = World::new();
+    let world = World::of_waiting();
     if !world.user().is_root() {
         return;
     }
@@ -266,7 +266,7 @@ fn an_in_rule_opens_the_low_port_that_it_names() {
 /// Without a rule that names the place a guest listens in its own network, whether that leads anywhere or not.
 #[test]
 fn nobody_listens_on_the_host_unasked() {
-    let world = World::new();
+    let world = World::of_waiting();
     let other = "--bypass=in:0.0.0.0/0:8001/tcp";
     for options in [&["--net=none"][..], &["--net=host-bypass", other], &["--net=link,host-bypass", other]] {
         let words = ["python3", &world.program("server.py"), "0.0.0.0", "8000", "1"];
@@ -285,7 +285,7 @@ fn nobody_listens_on_the_host_unasked() {
 
 #[test]
 fn a_denial_keeps_a_guest_from_listening() {
-    let world = World::new();
+    let world = World::of_waiting();
     for options in [
         &["--net=none", "--deny=in:*"][..],
         &["--net=link", "--deny=in:*:8000/tcp"],
@@ -308,7 +308,7 @@ fn a_denial_keeps_a_guest_from_listening() {
 /// Somebody of the host's who finds a listener's private place gets nothing there, and the guest nothing of it.
 #[test]
 fn a_listener_is_for_the_stack_alone() {
-    let world = World::new();
+    let world = World::of_waiting();
     let program = script(
         &world,
         "quiet.py",
@@ -372,7 +372,7 @@ fn private_place() -> SocketAddr {
 /// over the port.
 #[test]
 fn a_server_is_replaced_while_connections_last() {
-    let world = World::new();
+    let world = World::of_waiting();
     let program = script(
         &world,
         "replaced.py",
@@ -395,7 +395,7 @@ fn a_server_is_replaced_while_connections_last() {
 
 #[test]
 fn many_processes_accept_and_each_connection_is_served_once() {
-    let world = World::new();
+    let world = World::of_waiting();
     let program = script(
         &world,
         "prefork.py",
@@ -426,7 +426,7 @@ fn many_processes_accept_and_each_connection_is_served_once() {
 
 #[test]
 fn a_file_of_64_mebibytes_is_uploaded_and_downloaded_inside() {
-    let world = World::new();
+    let world = World::of_waiting();
     let file = Blob::write(world.folder().join("file"), LARGE);
     let folder = world.folder().display().to_string();
     let run = inside(

@@ -27,6 +27,9 @@ const TEST_PASST: &str = "NETSHUNT_TEST_PASST";
 /// Not a link of its own: the stream mode again, with Debian's own passt instead of the newest.
 const OLD_PASST: &str = "old-passt";
 
+/// Tests that are begun. How many go on at once is decided by what each does (tests/src/turns.rs).
+const TEST_THREADS: &str = "--test-threads=32";
+
 /// The user without any privilege.
 const NOBODY: Option<&str> = Some("nobody");
 
@@ -252,7 +255,7 @@ fn end_to_end(link: &str, user: Option<&str>, nightly: bool) -> Result<Outcome> 
         command.args(files_over(link)?.iter().map(|file| format!("--test={file}")));
     }
     // How often a race was tried and how often it overlapped is for the reader of the log to see.
-    command.args(["--", "--test-threads=2", "--show-output"]);
+    command.args(["--", TEST_THREADS, "--show-output"]);
     let lacks_newest = !passt_sid::program().is_file();
     if lacks_newest {
         command.arg("--skip=vhost_user");
