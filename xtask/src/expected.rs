@@ -42,6 +42,7 @@ pub(crate) const NOT_OVER_EVERY_LINK: &[(&str, &[&str], &str)] = &[
         &[OLD, VHOST],
         "which process has a socket is not the link's affair; the newest passt's stream mode runs it",
     ),
+    ("programs_natively", &["passt", OLD, VHOST], "without netshunt there is no link"),
     ("programs_page", &["passt", OLD, VHOST], "it asks programs for their versions"),
     (
         "random_differential",
