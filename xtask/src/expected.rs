@@ -29,6 +29,7 @@ pub(crate) const NOT_OVER_EVERY_LINK: &[(&str, &[&str], &str)] = &[
         &[OLD, VHOST],
         "whom a guest may reach is decided before there is a frame; the newest passt's stream mode runs it",
     ),
+    ("hostile_local", &["passt", OLD, VHOST], "nothing in it goes over a link"),
     ("pairs_apart_from_the_link", &["passt", OLD, VHOST], "nothing in it goes over a link"),
     (
         "pairs_over_the_link",
