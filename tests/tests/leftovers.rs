@@ -13,6 +13,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use netshunt_tests::{DEADLINE, FAR4, Running, World, is_nightly, until};
@@ -27,6 +29,9 @@ const SILENT: &str = "203.0.113.1";
 
 /// Sockets that were closed may live on in the kernel for some retransmissions.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For each test.
+const SCENES: usize = 2;
 
 /// In the environment of what may not be left over.
 const MARK: &str = "LEFT_BY_NETSHUNT";
@@ -81,7 +86,7 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
-        let world = World::new();
+        let world = World::of_waiting();
         world.echo(&[STACK_PORT, BYPASS_PORT]);
         let fifo = world.folder().join("log");
         mkfifo(&fifo, Mode::from_bits_truncate(0o622)).expect("a folder of ours");
@@ -138,7 +143,7 @@ impl Scene {
         let mut lines = lines.map_while(Result::ok);
         let hit = lines.by_ref().take_while(|_| Instant::now() < end).any(|line| is_at(point, &line));
         // A log that nobody reads would stop who writes it.
-        std::thread::spawn(move || lines.for_each(drop));
+        thread::spawn(move || lines.for_each(drop));
         victim.kill(running);
         hit
     }
@@ -212,43 +217,56 @@ fn is_at(point: &str, line: &str) -> bool {
     event.strip_prefix(point).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
+/// Tries each of these, several at once: much of it is waiting until the kernel has forgotten what was closed.
+fn each<T: Send>(cases: impl Iterator<Item = T> + Send, case: impl Fn(&Scene, T) + Sync) {
+    let cases = Mutex::new(cases);
+    let next = || cases.lock().unwrap_or_else(PoisonError::into_inner).next();
+    thread::scope(|scope| {
+        for _ in 0..SCENES {
+            scope.spawn(|| {
+                let scene = Scene::new();
+                while let Some(one) = next() {
+                    case(&scene, one);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn killed_at_a_named_point_they_leave_nothing() {
-    let scene = Scene::new();
-    let mut lost = Vec::new();
-    for point in points::ALL {
-        for victim in Victim::ALL {
-            if !scene.kill_at(victim, point) {
-                lost.push((victim, point));
-            }
-            scene.assert_clean(&format!("{victim:?} at {point:?}"));
+    let lost = Mutex::new(Vec::new());
+    let cases = points::ALL.iter().flat_map(|point| Victim::ALL.map(|victim| (victim, *point)));
+    each(cases, |scene, (victim, point)| {
+        if !scene.kill_at(victim, point) {
+            lost.lock().unwrap_or_else(PoisonError::into_inner).push((victim, point));
         }
-    }
+        scene.assert_clean(&format!("{victim:?} at {point:?}"));
+    });
+    let lost = lost.into_inner().unwrap_or_else(PoisonError::into_inner);
     assert!(lost.is_empty(), "never reached: {lost:?}");
 }
 
 #[test]
 fn killed_during_the_start_they_leave_nothing() {
-    let scene = Scene::new();
-    for delay in BOOT.map(Duration::from_millis) {
-        for victim in Victim::ALL {
-            scene.kill_after(victim, delay);
-            scene.assert_clean(&format!("{victim:?} after {delay:?}"));
-        }
-    }
+    let delays = BOOT.iter().map(|&delay| Duration::from_millis(delay));
+    let cases = delays.flat_map(|delay| Victim::ALL.map(|victim| (victim, delay)));
+    each(cases, |scene, (victim, delay)| {
+        scene.kill_after(victim, delay);
+        scene.assert_clean(&format!("{victim:?} after {delay:?}"));
+    });
 }
 
 #[test]
 fn killed_at_a_random_moment_they_leave_nothing() {
-    let scene = Scene::new();
     let times = if is_nightly() { 200 } else { 40 };
     let chance = RandomState::new();
-    for turn in 0..times {
+    each(0..times, |scene, turn| {
         let delay = Duration::from_micros(chance.hash_one(turn) % LONGEST);
         let victim = Victim::ALL[turn % Victim::ALL.len()];
         scene.kill_after(victim, delay);
         scene.assert_clean(&format!("{victim:?} after {delay:?}"));
-    }
+    });
 }
 
 fn lines(namespace: &str, words: &[&str]) -> BTreeSet<String> {
