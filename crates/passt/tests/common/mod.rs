@@ -88,9 +88,11 @@ pub(crate) fn each(name: &str, setup: &[&str], test: impl Fn(&Case)) {
 fn behind(name: &str, setup: &str, user: &str, program: &Path, mode: &str) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    // The build folder may not be open to nobody.
-    let exe = folder.path().join("test");
-    std::fs::copy(std::env::current_exe().unwrap(), &exe).unwrap();
+    // The build folder may not be open to nobody. By a process of its own: with the copy open for writing here, a
+    // child that another test forks just then has it too, and until that executes something, ours is "busy".
+    let exe = std::env::current_exe().unwrap();
+    let copied = Command::new("cp").arg(exe).arg(folder.path().join("test")).status();
+    assert!(copied.unwrap().success());
     let (drop, program) = match user {
         "nobody" => (
             "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps=-all",
