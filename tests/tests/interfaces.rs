@@ -1,6 +1,6 @@
 //! The interfaces that a guest sees are the stack's.
 
-use netshunt_tests::{TestLink, World};
+use netshunt_tests::{TestLink, World, copy_program};
 
 #[test]
 fn ioctl_describes_the_interfaces_of_the_stack() {
@@ -99,7 +99,7 @@ fn ping_reaches_the_guest_itself_and_the_network() {
     // Debian's has a capability, which execve(2) refuses to give to who could never have it (capabilities(7));
     // a copy has none.
     let program = world.folder().join("ping");
-    std::fs::copy("/usr/bin/ping", &program).expect("iputils-ping is installed");
+    assert!(copy_program("/usr/bin/ping".as_ref(), &program), "iputils-ping is installed");
     let program = program.display().to_string();
     let far = [netshunt_tests::FAR4.to_string(), netshunt_tests::FAR6.to_string()];
     // libslirp: "external icmpv6 not supported yet".
