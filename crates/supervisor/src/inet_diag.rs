@@ -4,15 +4,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
-use std::os::fd::{AsRawFd, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::SockProtocol;
 
+use crate::netlink::{Host, SOCK_DIAG_BY_FAMILY, field};
 use crate::sockets::Cookie;
 
-/// `struct nlmsghdr`.
-const HEADER: usize = 16;
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// `struct inet_diag_req_v2` and the `struct inet_diag_sockid` in it.
 const REQUEST: usize = 56;
 const ID: usize = 8;
@@ -27,7 +24,7 @@ const LISTEN: u8 = 10;
 
 /// A netlink socket to ask.
 #[derive(Debug)]
-pub(crate) struct Diag(OwnedFd);
+pub(crate) struct Diag(Host);
 
 /// A TCP socket of the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +39,7 @@ impl Diag {
     /// # Errors
     /// `ENOENT` where the kernel has no tcp_diag.
     pub(crate) fn new() -> io::Result<Self> {
-        let protocol = SockProtocol::NetlinkSockDiag;
-        let diag = Diag(socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?);
+        let diag = Diag(Host::new(SockProtocol::NetlinkSockDiag)?);
         // Without its module the kernel says of everybody that nobody is there.
         let known = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         match known.local_addr()? {
@@ -70,22 +66,17 @@ impl Diag {
     }
 
     fn ask(&self, local: SocketAddrV4, peer: SocketAddrV4) -> io::Result<Option<Found>> {
-        send(self.0.as_raw_fd(), &question(local, peer), MsgFlags::empty())?;
-        let mut answer = [0; 4096];
-        // The kernel answers within send(2); nobody else can write to this socket.
-        let length = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
-        read(&answer[..length]).ok_or(io::ErrorKind::InvalidData)?
+        match self.0.ask(SOCK_DIAG_BY_FAMILY, &question(local, peer))? {
+            Ok(body) => read(&body).map(Some),
+            Err(libc::ENOENT) => Ok(None),
+            Err(errno) => Err(io::Error::from_raw_os_error(errno)),
+        }
     }
 }
 
 /// One exact question: a listener takes what matches nothing connected (inet_diag_find_one_icsk()).
-fn question(local: SocketAddrV4, peer: SocketAddrV4) -> Vec<u8> {
-    let mut bytes = vec![0; HEADER + REQUEST];
-    let length = bytes.len() as u32;
-    bytes[..4].copy_from_slice(&length.to_ne_bytes());
-    bytes[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    bytes[6..8].copy_from_slice(&(libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    let body = &mut bytes[HEADER..];
+fn question(local: SocketAddrV4, peer: SocketAddrV4) -> [u8; REQUEST] {
+    let mut body = [0; REQUEST];
     body[0] = libc::AF_INET as u8;
     body[1] = libc::IPPROTO_TCP as u8;
     body[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
@@ -95,26 +86,15 @@ fn question(local: SocketAddrV4, peer: SocketAddrV4) -> Vec<u8> {
     body[ID + 20..ID + 24].copy_from_slice(&peer.ip().octets());
     // INET_DIAG_NOCOOKIE.
     body[ID + COOKIE..].fill(0xff);
-    bytes
+    body
 }
 
-/// `None`: this is no answer.
-fn read(answer: &[u8]) -> Option<io::Result<Option<Found>>> {
-    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
-    let body = answer.get(HEADER..)?;
-    if kind == libc::NLMSG_ERROR as u16 {
-        let errno = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?).checked_neg()?;
-        return Some(match errno {
-            libc::ENOENT => Ok(None),
-            errno => Err(io::Error::from_raw_os_error(errno)),
-        });
-    }
-    let cookie = body.get(FOUND_ID + COOKIE..FOUND_ID + COOKIE + 8)?;
+fn read(body: &[u8]) -> io::Result<Found> {
     // Two words, the lower first.
-    let [low, high] = [&cookie[..4], &cookie[4..]].map(|half| half.try_into().map_or(0, u32::from_ne_bytes));
-    let cookie = Cookie(u64::from(low) | u64::from(high) << 32);
-    let inode = u32::from_ne_bytes(body.get(INODE..INODE + 4)?.try_into().ok()?);
-    Some(Ok(Some(Found { cookie, inode, state: *body.get(STATE)? })))
+    let [low, high] = [0, 4].map(|at| field(body, FOUND_ID + COOKIE + at).map(u32::from_ne_bytes));
+    let cookie = Cookie(u64::from(low?) | u64::from(high?) << 32);
+    let [state] = field(body, STATE)?;
+    Ok(Found { cookie, inode: u32::from_ne_bytes(field(body, INODE)?), state })
 }
 
 #[cfg(test)]
@@ -139,8 +119,32 @@ mod tests {
     }
 
     #[test]
+    fn an_end_of_a_connection_is_held_then_closed_then_gone() {
+        let diag = Diag::new().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let (SocketAddr::V4(own), SocketAddr::V4(far)) =
+            (client.local_addr().unwrap(), client.peer_addr().unwrap())
+        else {
+            panic!("asked for IPv4")
+        };
+        let cookie = Cookie(sys::cookie(client.as_fd(), libc::SO_COOKIE).unwrap());
+        let held = diag.connection(own, far).unwrap().unwrap();
+        assert_eq!(held.cookie, cookie);
+        assert_ne!(held.inode, 0);
+        drop(client);
+        let closed = diag.connection(own, far).unwrap().unwrap();
+        assert_eq!((closed.cookie, closed.inode), (cookie, 0));
+        // The first to close lingers, the last does not.
+        drop(accepted);
+        assert_eq!(diag.connection(far, own).unwrap(), None);
+        assert_eq!(diag.connection(own, far).unwrap().map(|found| found.cookie), Some(cookie));
+    }
+
+    #[test]
     fn what_is_no_answer_is_an_error() {
-        assert!(read(&[]).is_none());
-        assert!(read(&[0; 40]).is_none());
+        assert!(read(&[]).is_err());
+        assert!(read(&[0; INODE]).is_err());
     }
 }

@@ -279,7 +279,7 @@ impl Machine {
         let names = (local, shown);
         if let Some(met) = met {
             self.begin_direct(id, Direct { cookie, stack, names, places: space.ends() });
-            return self.introduce(p, met, space);
+            return self.introduce(p, &met, space);
         }
         let relay = Relay::new(p, stack, &self.kernel);
         self.connections.insert(id, Connection::Open { cookie, relay, stack, names, queued: false });
