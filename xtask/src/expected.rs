@@ -57,11 +57,6 @@ pub(crate) const NOT_OVER_EVERY_LINK: &[(&str, &[&str], &str)] = &[
         &["passt", OLD, VHOST],
         "the runtimes' tests have both ends of each connection in the guest: nothing of them goes over a link",
     ),
-    (
-        "waits",
-        &[OLD, VHOST],
-        "who waits for what is not the link's affair; the newest passt's stream mode runs it",
-    ),
     ("waits", &["passt", OLD, VHOST], "who waits for what is not the link's affair"),
 ];
 

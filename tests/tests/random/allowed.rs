@@ -160,7 +160,7 @@ pub(crate) const ALLOWED: &[Allowed] = &[
     rare(after("connect*", parts("argument *:p1* / *:p0*", "*", "*", SAME_PORT))),
     rare(on("getsockname*", "0 0.0.0.0:*", "0 127.0.0.1:*", SAME_PORT)),
     rare(on("getsockname*", "0 [::%0]:*", "0 [::1*", SAME_PORT)),
-    rare(after("connect * [own%0]:0", parts("*", "* | 0:/0*", "* | 0:IOREH/0*", FROM_LOOPBACK))),
+    rare(after("connect * [own%0]:0", parts("*", "* | *", "* | *IOREH*", FROM_LOOPBACK))),
     rare(after("setsockopt * IP*", parts("recvmmsg*", "* flags 8 *", "*", AS_IT_CAME))),
 ];
 
