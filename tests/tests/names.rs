@@ -62,6 +62,23 @@ fn a_bypassed_name_server_is_asked_by_the_host() {
     }
 }
 
+/// Over TCP, too, whatever the link's own forwarder can, and however wide a rule leads past the stack.
+#[test]
+fn a_name_server_that_was_chosen_is_asked() {
+    let world = World::new();
+    world.dnsmasq(&world.far, &FAR4.to_string());
+    let dns = format!("--dns={FAR4}");
+    for command in programs() {
+        let run = ask(&world, &["--net=link,host-bypass", &dns, "--bypass=*"], "127.0.0.53", command);
+        run.assert_success();
+        assert!(run.stdout().contains(WANTED), "{}", run.describe());
+    }
+    // A rule closes it as it closes any other address.
+    let words = ["dig", "+short", "+tries=1", "+time=1", "name.test", "A"].map(str::to_owned).to_vec();
+    let run = ask(&world, &["--net=link", &dns, &format!("--deny={FAR4}:53")], "127.0.0.53", words);
+    assert!(!run.status.success() && !run.stdout().contains(WANTED), "{}", run.describe());
+}
+
 #[test]
 fn without_dns_the_hosts_loopback_stays_closed() {
     let world = World::new();

@@ -1,9 +1,11 @@
 //! What was asked: the command line.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -130,8 +132,9 @@ pub(crate) struct NetArgs {
     #[command(flatten)]
     pub(crate) rules: RuleArgs,
 
-    /// Whether the link's DNS forwarder is open to the command [default: auto]
-    #[arg(long, value_enum, value_name = "auto|off", hide_possible_values = true)]
+    /// Who answers for a name server on the command's own loopback, where nobody listens: the link's forwarder to
+    /// the host's, the one at ADDR, or nobody [default: auto]
+    #[arg(long, value_name = "auto|ADDR|off")]
     pub(crate) dns: Option<Dns>,
 
     /// Whether the link offers IPv6 [default: on]
@@ -176,11 +179,48 @@ pub(crate) struct CheckArgs {
 }
 
 /// `--dns`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) enum Dns {
+    Address(IpAddr),
     Auto,
     Off,
+}
+
+impl FromStr for Dns {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => return Ok(Dns::Auto),
+            "off" => return Ok(Dns::Off),
+            _ => {}
+        }
+        let address: IpAddr =
+            text.parse().map_err(|_| format!("`{text}` is neither auto nor off nor an address"))?;
+        if address.to_canonical().is_loopback() || address.is_unspecified() {
+            return Err(format!("{text} is the command's own loopback; auto asks the host's"));
+        }
+        Ok(Dns::Address(address))
+    }
+}
+
+impl TryFrom<String> for Dns {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Dns> for String {
+    fn from(dns: Dns) -> String {
+        match dns {
+            Dns::Address(address) => address.to_string(),
+            Dns::Auto => "auto".to_owned(),
+            Dns::Off => "off".to_owned(),
+        }
+    }
 }
 
 /// `--log-format`.
@@ -337,5 +377,21 @@ mod tests {
     fn a_subcommand_needs_no_command() {
         assert!(matches!(parsed("netshunt backends"), Command::Backends));
         assert!(matches!(parsed("netshunt doctor --json"), Command::Doctor(DoctorArgs { json: true, .. })));
+    }
+
+    #[test]
+    fn a_name_server_is_auto_an_address_or_off() {
+        assert_eq!(run("netshunt --dns=auto -- true").net.dns, Some(Dns::Auto));
+        assert_eq!(run("netshunt --dns=off -- true").net.dns, Some(Dns::Off));
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            let dns = run(&format!("netshunt --dns={address} -- true")).net.dns.unwrap();
+            assert_eq!(
+                (dns, String::from(dns)),
+                (Dns::Address(address.parse().unwrap()), address.to_owned())
+            );
+        }
+        for text in ["127.0.0.53", "::1", "::ffff:127.0.0.1", "0.0.0.0", "on", "192.0.2.1:53"] {
+            assert!(text.parse::<Dns>().is_err(), "{text}");
+        }
     }
 }

@@ -88,7 +88,14 @@ fn config(args: &RunArgs, plan: Plan) -> anyhow::Result<Config> {
     [config.link, config.shunt] = build(composition, &settings.backend())?;
     config.rules = rules;
     config.unix = unix;
-    config.dns = settings.dns == Dns::Auto;
+    config.dns = match settings.dns {
+        Dns::Address(address) if config.link.is_none() => {
+            bail!("--dns={address} needs a link, and --net={} has none: add slirp or passt", settings.net)
+        }
+        Dns::Address(address) => netshunt_supervisor::Dns::Address(address),
+        Dns::Auto => netshunt_supervisor::Dns::Link,
+        Dns::Off => netshunt_supervisor::Dns::Off,
+    };
     config.library = settings.lkl;
     config.keep_fds.clone_from(&args.keep_fd);
     config.keep_caps = settings.keep_caps;

@@ -1,6 +1,7 @@
 //! What a front end decides before a guest starts, and what it learns when it ends.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,8 +26,8 @@ pub struct Config {
     pub rules: Vec<(Action, Rule)>,
     /// Which AF_UNIX sockets may be connected to.
     pub unix: UnixPolicy,
-    /// Whether the link's DNS forwarder is open to the guest.
-    pub dns: bool,
+    /// Who answers for name servers on the guest's own loopback.
+    pub dns: Dns,
     /// The kernel library; `None` looks in the usual places.
     pub library: Option<PathBuf>,
     /// Descriptors above 2 that the command inherits; all others are closed at exec.
@@ -43,6 +44,18 @@ pub struct Config {
     pub job: Option<Arc<dyn Job>>,
 }
 
+/// Who is asked in the place of a name server on the guest's own loopback, where nobody listens: the host's resolv.conf
+/// may name one there. With a link only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dns {
+    /// This name server, as the rules have it, but never past the stack.
+    Address(IpAddr),
+    /// The link's forwarder, which is open to the guest on its port.
+    Link,
+    /// Nobody.
+    Off,
+}
+
 impl Config {
     /// `command` with a loopback for a network: no link, no shunt, no rules.
     #[must_use]
@@ -53,7 +66,7 @@ impl Config {
             shunt: None,
             rules: Vec::new(),
             unix: UnixPolicy::Default,
-            dns: true,
+            dns: Dns::Link,
             library: None,
             keep_fds: Vec::new(),
             keep_caps: false,

@@ -52,7 +52,7 @@ mod sys;
 mod unix_diag;
 mod waits;
 
-pub use config::{Config, Counters, End, Outcome};
+pub use config::{Config, Counters, Dns, End, Outcome};
 pub use error::Error;
 pub use flow::{Flow, FlowSink};
 pub use host::surroundings;

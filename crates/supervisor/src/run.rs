@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{debug, info, warn};
 
 use crate::calls::{Accepts, Calls, Gate, Resolver, Sends};
-use crate::config::{Config, Counters, End, Outcome};
+use crate::config::{Config, Counters, Dns, End, Outcome};
 use crate::ends::Ends;
 use crate::heirlooms::Heirlooms;
 use crate::job::{Incoming, command_ends};
@@ -97,11 +97,11 @@ impl Prepared {
             None => None,
         };
         let network: Option<Network> = link.as_ref().map(|l| l.network().clone());
-        let around = host::surroundings(network.as_ref(), config.shunt.is_some(), config.dns)
+        let around = host::surroundings(network.as_ref(), config.shunt.is_some(), config.dns == Dns::Link)
             .map_err(Error::system("list the host's addresses"))?;
         let near = around.guest.iter().copied().chain(network.iter().flat_map(host::near)).collect();
         let policy = Policy::new(std::mem::take(&mut config.rules), around)?;
-        let resolver = network.as_ref().filter(|_| config.dns).and_then(Resolver::of);
+        let resolver = network.as_ref().and_then(|network| Resolver::of(network, config.dns));
         if !host::can_start_connects() {
             warn!("net.ipv4.tcp_fastopen lacks bit 1: blocking connects through the stack fail");
         }

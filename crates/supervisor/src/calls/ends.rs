@@ -14,6 +14,7 @@ use super::names::{write_name, write_sized};
 use super::options::{read_option, read_room, write_value};
 use super::{Calls, Subject, guarded};
 use crate::address::{Address, V6_SHORT, canonical, destination, encode, of_family};
+use crate::config::Dns;
 use crate::ends::End;
 use crate::flows::{Asked, Open};
 use crate::options::{Datagrams, datagram};
@@ -182,13 +183,17 @@ impl Calls {
         let judged = judge(shown);
         let resolver = self.resolver_for(shown, proto).filter(|_| judged.0 == Verdict::Stack);
         match resolver.map(|to| (to, judge(to))) {
+            // Whose answers come from there shows the guest whom it asked: only the stack does.
+            Some((to, (Verdict::Bypass, _, way))) if self.resolver.as_ref().is_some_and(|r| r.chosen) => {
+                (to, (Verdict::Stack, None, way))
+            }
             // What a rule sends to the host is what it names, not what stands for it.
             None | Some((_, (Verdict::Bypass, ..))) => (shown, judged),
             Some(led) => led,
         }
     }
 
-    /// The link's name server, for a query that it must answer.
+    /// The name server that must answer a query in another's place.
     fn resolver_for(&self, asked: SocketAddr, proto: Proto) -> Option<SocketAddr> {
         let resolver = self.resolver.as_ref().filter(|resolver| resolver.answers_for(asked, proto))?;
         let taken = asked.ip().is_loopback()
@@ -255,26 +260,39 @@ fn asked(notification: &Notification, end: &End, destination: SocketAddr, since:
     Asked { pid, comm, proto: end.proto().name(), destination, since }
 }
 
-/// The link's name server.
+/// Who is asked in the place of others: the link's name server, or one that was chosen.
 #[derive(Clone, Debug)]
 pub(crate) struct Resolver {
     address: IpAddr,
+    chosen: bool,
     over_tcp: bool,
     others: Vec<IpAddr>,
 }
 
 impl Resolver {
-    pub(crate) fn of(network: &Network) -> Option<Self> {
-        let others = network.name_servers.clone();
-        Some(Resolver { address: network.dns?, over_tcp: network.dns_over_tcp, others })
+    pub(crate) fn of(network: &Network, dns: Dns) -> Option<Self> {
+        match dns {
+            Dns::Address(address) => {
+                Some(Resolver { address, chosen: true, over_tcp: true, others: Vec::new() })
+            }
+            Dns::Link => Some(Resolver {
+                address: network.dns?,
+                chosen: false,
+                over_tcp: network.dns_over_tcp,
+                others: network.name_servers.clone(),
+            }),
+            Dns::Off => None,
+        }
     }
 
     /// Whether it is to be asked in the place of the one that a guest names: on the guest's own loopback,
     /// since the host's resolv.conf may name one there (systemd-resolved's 127.0.0.53); or one that the
     /// link confuses with its own.
     fn answers_for(&self, asked: SocketAddr, proto: Proto) -> bool {
+        // A socket of UDP is of one family.
         asked.port() == DNS_PORT
             && match proto {
+                Proto::Udp if self.chosen && asked.is_ipv4() != self.address.is_ipv4() => false,
                 Proto::Icmp => false,
                 Proto::Tcp => self.over_tcp && asked.ip().is_loopback(),
                 Proto::Udp => asked.ip().is_loopback() || self.others.contains(&asked.ip()),
