@@ -69,7 +69,7 @@ pub enum Error {
         source: toml::de::Error,
     },
     /// A port of the host cannot be published.
-    #[error("cannot publish {publish} ({at}): end what has the port, or choose another")]
+    #[error("cannot publish {publish} ({at}): {}", advice(source))]
     Publish {
         /// What was to be published.
         publish: Publish,
@@ -88,4 +88,30 @@ pub enum Error {
         /// The registered names, sorted, or `none`.
         registered: String,
     },
+}
+
+/// What helps against an error of bind(2).
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrNotAvailable => "this host has no such address",
+        io::ErrorKind::PermissionDenied => "a low port takes a privilege, choose a higher one",
+        _ => "end what has the port, or choose another",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_helps_against_a_port_that_cannot_be_published_depends_on_why() {
+        let says = |kind: io::ErrorKind| {
+            let publish = "80:8080".parse().expect("the form is right");
+            Error::Publish { publish, at: "0.0.0.0:80".to_owned(), source: kind.into() }.to_string()
+        };
+        let start = "cannot publish 80:8080/tcp (0.0.0.0:80): ";
+        assert!(says(io::ErrorKind::AddrInUse).starts_with(&format!("{start}end what has")));
+        assert!(says(io::ErrorKind::AddrNotAvailable).starts_with(&format!("{start}this host has no")));
+        assert!(says(io::ErrorKind::PermissionDenied).starts_with(&format!("{start}a low port")));
+    }
 }
