@@ -43,6 +43,7 @@ mod farewells;
 mod fragments;
 mod frames;
 mod link;
+mod loopback;
 mod plan;
 mod sys;
 

@@ -15,6 +15,7 @@ use crate::attempts::{Attempts, Show};
 use crate::farewells::Farewells;
 use crate::fragments::{Fragments, Joined};
 use crate::frames::Frames;
+use crate::loopback::as_gateways;
 use crate::plan;
 use crate::sys::{self, Host, Instance};
 
@@ -258,6 +259,7 @@ impl Inbox {
 
 impl Host for Inbox {
     fn frame(&self, frame: &[u8]) {
+        let frame = &*as_gateways(frame);
         match self.attempts.borrow_mut().instead_of(frame) {
             Some(frames) => frames.iter().for_each(|frame| self.queue(frame)),
             None => self.queue(frame),
