@@ -32,6 +32,33 @@ fn every_send_gives_what_it_gives_natively() {
     }
 }
 
+/// More sends that wait than netshunt has threads for: none fails, and each goes on when there is room for it.
+#[test]
+fn hundreds_of_sends_that_wait() {
+    let world = World::new();
+    let script = "import socket, threading\n\
+                  COUNT, PART = 300, bytes(100_000)\n\
+                  any = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                  pairs = [socket.socketpair() for _ in range(COUNT)]\n\
+                  def send(one):\n    \
+                      sent = 0\n    \
+                      while sent < 10 * len(PART):\n        \
+                          sent += one.sendmsg([PART])\n    \
+                      one.shutdown(socket.SHUT_WR)\n\
+                  threads = [threading.Thread(target=send, args=(one,)) for one, _ in pairs]\n\
+                  for thread in threads: thread.start()\n\
+                  # The last first: those are the ones without a thread.\n\
+                  for _, other in reversed(pairs):\n    \
+                      got = 0\n    \
+                      while data := other.recv(1 << 20): got += len(data)\n    \
+                      assert got == 10 * len(PART), got\n\
+                  for thread in threads: thread.join()\n\
+                  print('all')";
+    let run = world.netshunt_with(["--net=none"]).command(["python3", "-c", script]).run();
+    run.assert_success();
+    assert_eq!(run.stdout(), "all\n", "{}", run.describe());
+}
+
 /// A service outside that guests may reach.
 struct Service {
     socket: UnixDatagram,

@@ -37,7 +37,7 @@ struct Wait {
     begun: Option<Begun>,
     /// The listener of an accept(2), which ends when that is shut down.
     listener: Option<Arc<Held>>,
-    /// Has a receive's socket looked at, and the call served if that was shut down.
+    /// Has the call's socket looked at, and the call served if there is something for it.
     look: Option<Box<dyn Fn() + Send>>,
     /// The call itself, if it is under way on a thread of its own: a signal ends it there too.
     call: Option<Arc<Inline>>,
@@ -105,8 +105,8 @@ impl Waits {
         self.push(wait);
     }
 
-    /// A receive from a datagram socket: `look` is called now and then.
-    pub(crate) fn add_receive(
+    /// One whose socket is to be looked at: `look` is called now and then.
+    pub(crate) fn add_looking(
         &self,
         pending: Pending,
         thread: GuestThread,

@@ -226,6 +226,7 @@ impl Handler for Calls {
 
     fn woken(&self) {
         self.sends.woken();
+        self.send_again();
         while let Some(reply) = self.stack.next_reply() {
             match reply {
                 Reply::Errors { notification, receive, got } => receive.reply(notification, got),

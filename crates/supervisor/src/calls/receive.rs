@@ -107,7 +107,7 @@ impl Calls {
                 }
             }
         };
-        self.waits.add_receive(pending.clone(), call.thread.clone(), limit, begun, look);
+        self.waits.add_looking(pending.clone(), call.thread.clone(), limit, begun, look);
         put(&mut end.receives(), Receive { pending, call });
     }
 

@@ -14,7 +14,8 @@ mod message;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use netshunt_notify::{Notification, TargetAddr, Waker};
@@ -29,10 +30,14 @@ use self::message::{Limits, Message};
 use super::connect::{Slot, send_timeout};
 use super::unix::Target;
 use super::{Calls, Kind, Subject, errno};
+use crate::pending::Pending;
 use crate::sys;
 
 /// How late a signal to a guest that waits may be noticed.
 const TICK: Duration = Duration::from_millis(15);
+
+/// How much of guests' data may wait to be sent by calls that have no thread.
+const MOST_HELD: usize = 256 << 20;
 
 /// What sends need beyond the call itself.
 #[derive(Debug)]
@@ -42,7 +47,32 @@ pub(crate) struct Sends {
     judges_unix: bool,
     /// Answers that have guest memory to write, which only the watch may.
     written: Mutex<VecDeque<Written>>,
+    /// Calls for which there is room by now.
+    again: Mutex<VecDeque<(Notification, Call)>>,
+    /// Bytes of those that wait for it.
+    held: AtomicUsize,
     waker: OnceLock<Waker>,
+}
+
+/// A call's part of [`Sends::held`].
+#[derive(Debug)]
+struct Share {
+    sends: Arc<Sends>,
+    bytes: usize,
+}
+
+impl Share {
+    fn take(sends: &Arc<Sends>, bytes: usize) -> Option<Self> {
+        let share = Share { sends: sends.clone(), bytes };
+        let held = sends.held.fetch_add(bytes, Ordering::Relaxed);
+        (held.saturating_add(bytes) <= MOST_HELD).then_some(share)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.sends.held.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// A sendmmsg(2) that is over.
@@ -64,6 +94,7 @@ enum Route {
 }
 
 /// A call under way, copied from the guest.
+#[derive(Debug)]
 struct Call {
     subject: Subject,
     route: Route,
@@ -75,6 +106,8 @@ struct Call {
     sent: Vec<(TargetAddr, usize)>,
     /// Of the message at the front, a stream's.
     begun: usize,
+    /// When it has waited long enough (SO_SNDTIMEO), if it waits without a thread.
+    deadline: Option<Instant>,
 }
 
 /// Where a message for that `sun_path` is to go.
@@ -91,7 +124,14 @@ impl Sends {
     pub(crate) fn new(policy: &UnixPolicy, inherits: bool) -> Self {
         let datagrams = if inherits { Datagrams::about() } else { Datagrams::none() };
         let judges_unix = *policy != UnixPolicy::Allow;
-        Sends { datagrams, judges_unix, written: Mutex::default(), waker: OnceLock::new() }
+        Sends {
+            datagrams,
+            judges_unix,
+            written: Mutex::default(),
+            again: Mutex::default(),
+            held: AtomicUsize::new(0),
+            waker: OnceLock::new(),
+        }
     }
 
     /// A socket that takes addresses is to be made: whether at once, or only after [`settle`](Self::settle).
@@ -111,6 +151,14 @@ impl Sends {
 
     fn answer_on_the_watch(&self, written: Written) {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).push_back(written);
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
+        }
+    }
+
+    /// There is room for that call.
+    fn serve_on_the_watch(&self, notification: Notification, call: Call) {
+        self.again.lock().unwrap_or_else(PoisonError::into_inner).push_back((notification, call));
         if let Some(waker) = self.waker.get() {
             waker.wake();
         }
@@ -152,25 +200,76 @@ impl Calls {
         if let Some(end) = subject.end.clone() {
             return self.send_from_end(notification, &subject, end);
         }
-        let mut call = match self.copy(&notification, subject) {
+        let call = match self.copy(&notification, subject) {
             Ok(call) => call,
             Err(errno) => return notification.fail(errno),
         };
         let looks = call.messages.iter().any(|message| call.route == Route::Judged && message.is_addressed());
-        if !looks {
-            // Guarded, though MSG_DONTWAIT does not wait: locks of the socket are the guest's too.
-            match notification.guard(|| call.advance(&mut |_, _| Err(libc::EIO))) {
-                Ok(Progress::Done(result)) => return finish_on_the_watch(notification, &call, result),
-                Ok(Progress::Stalled) => {}
-                Err(_) => return notification.fail(libc::EFAULT),
-            }
-        }
-        self.wait_to_send(notification, call);
+        if looks { self.wait_to_send(notification, call, true) } else { self.try_to_send(notification, call) }
     }
 
-    /// Goes on with a call on a thread that may wait.
-    fn wait_to_send(&self, notification: Notification, mut call: Call) {
-        let Some(slot) = Slot::take(&self.waiting) else { return notification.fail(libc::EAGAIN) };
+    /// On the watch: sends what needs no look at its address.
+    fn try_to_send(&self, notification: Notification, mut call: Call) {
+        // Guarded, though MSG_DONTWAIT does not wait: locks of the socket are the guest's too.
+        match notification.guard(|| call.advance(&mut |_, _| Err(libc::EIO))) {
+            Ok(Progress::Done(result)) => finish_on_the_watch(notification, &call, result),
+            Ok(Progress::Stalled) => self.wait_to_send(notification, call, false),
+            Err(_) => notification.fail(libc::EFAULT),
+        }
+    }
+
+    /// On the watch: goes on with the calls that have waited without a thread.
+    pub(super) fn send_again(&self) {
+        let next = || self.sends.again.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        while let Some((notification, call)) = next() {
+            self.try_to_send(notification, call);
+        }
+    }
+
+    /// Goes on with a call without a thread: its socket is looked at now and then, which is later than by a thread.
+    fn wait_for_room(&self, notification: Notification, mut call: Call) {
+        let bytes = call.messages.iter().map(|message| message.data.len()).sum();
+        let Some(share) = Share::take(&self.sends, bytes) else {
+            call.keep_begun();
+            return finish_on_the_watch(notification, &call, Err(libc::EAGAIN));
+        };
+        let deadline =
+            call.deadline.or_else(|| send_timeout(&call.subject).map(|after| Instant::now() + after));
+        call.deadline = deadline;
+        let (pending, thread) = (Pending::new(notification), call.subject.thread.clone());
+        let begun = (!call.is_fresh()).then(|| {
+            let (sends, many, mut sent) = (self.sends.clone(), call.many, call.sent.clone());
+            sent.extend(call.messages.front().filter(|_| call.begun > 0).map(|m| (m.length, call.begun)));
+            move |notification: Notification| match many {
+                true => sends.answer_on_the_watch(Written { notification, sent: sent.clone() }),
+                false => notification.succeed(sent.first().map_or(0, |&(_, length)| length as i64)),
+            }
+        });
+        let (sends, waiting, held) = (self.sends.clone(), pending.clone(), Mutex::new(Some(call)));
+        let look = move || {
+            // Held as long as it waits.
+            let _ = &share;
+            let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+            let has_room = |call: &Call| sys::poll_now(call.subject.fd(), libc::POLLOUT) != 0;
+            if held.as_ref().is_some_and(has_room)
+                && let Some(notification) = waiting.take()
+                && let Some(call) = held.take()
+            {
+                sends.serve_on_the_watch(notification, call);
+            }
+        };
+        self.waits.add_looking(pending, thread, deadline.map(|at| (at, libc::EAGAIN)), begun, look);
+    }
+
+    /// Goes on with a call on a thread that may wait, as far as there are threads.
+    fn wait_to_send(&self, notification: Notification, mut call: Call, looks: bool) {
+        let Some(slot) = Slot::take(&self.waiting) else {
+            // Whose address is to be looked at may wait for a file system.
+            return match looks {
+                true => notification.fail(libc::EAGAIN),
+                false => self.wait_for_room(notification, call),
+            };
+        };
         let (gate, sends) = (self.unix.clone(), self.sends.clone());
         self.runtime.spawn_blocking(move || {
             let _slot = slot;
@@ -223,7 +322,7 @@ impl Calls {
         let waits = status & OFlag::O_NONBLOCK.bits() == 0 && flags & libc::MSG_DONTWAIT == 0;
         let many = notification.call() == libc::SYS_sendmmsg;
         let flags = flags & !libc::MSG_ZEROCOPY;
-        Ok(Call { subject, route, flags, many, waits, messages, sent: Vec::new(), begun: 0 })
+        Ok(Call { subject, route, flags, many, waits, messages, sent: Vec::new(), begun: 0, deadline: None })
     }
 
     fn route(&self, notification: &Notification, subject: &Subject, kind: i32) -> Result<Route, i32> {
