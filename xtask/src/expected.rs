@@ -3,7 +3,7 @@
 
 /// The least number of tests that must pass, by group. Raise it when tests are added.
 pub(crate) const MINIMUM: &[(&str, usize)] = &[
-    ("unit", 516),
+    ("unit", 517),
     ("e2e-slirp-root", 359),
     ("e2e-slirp-user", 359),
     ("e2e-passt-user", 278),
