@@ -7,7 +7,8 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::options::StackOption;
 use crate::park::Space;
@@ -36,6 +37,8 @@ pub(crate) struct Entry {
     /// A connect(2) that waited has said that it is connected: the next one says EISCONN. The host's socket, whose
     /// connect(2) did not wait, would say 0 once.
     pub(crate) told: bool,
+    /// While it is being connected: the duplicate that is held for that.
+    pub(crate) guest: Weak<OwnedFd>,
     /// Connected to another guest's own socket, without a relay.
     pub(crate) direct: bool,
 }

@@ -976,9 +976,8 @@ static void ask(const struct call *call)
 			CASE(served);
 		}
 	}
-	/* Nothing more can be asked of what was shut down. A connect through the stack waits on (CHANGELOG.md); natively so
-	 * does a send of datagrams, here not always. */
-	for (int i = 0; i < 2 && current->number != SYS_connect; i++) {
+	/* Nothing more can be asked of what was shut down. Natively a send of datagrams waits on, here not always. */
+	for (int i = 0; i < 2; i++) {
 		if (current->flags & WRITES && (current->unix_only || current->place == throttled))
 			break;
 		if (current->unix_only)

@@ -90,7 +90,7 @@ impl Calls {
             Ok(status) => status & OFlag::O_NONBLOCK.bits() == 0,
             Err(error) => return notification.fail(error as i32),
         };
-        let limit = blocks.then(|| timeout(&subject, libc::SO_RCVTIMEO)).flatten();
+        let limit = blocks.then(|| timeout(subject.fd(), libc::SO_RCVTIMEO)).flatten();
         let terms = Terms { flags, limit: limit.map(|after| Instant::now() + after) };
         let listener = Listener { fd: subject.fd, cookie, v6 };
         match self.try_accept(notification, &listener, flags) {

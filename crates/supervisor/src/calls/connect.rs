@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -194,21 +194,40 @@ impl Calls {
     fn wait_too(&self, attempt: Attempt) {
         let Attempt { notification, subject, cookie, .. } = attempt;
         let limit = send_timeout(&subject);
-        let pending = self.wait(notification, subject.thread, limit, libc::EALREADY);
+        let pending = self.wait(notification, subject.thread, cookie, limit, libc::EALREADY);
         self.stack.ask(Command::Wait { cookie, pending });
     }
 
-    /// Watches over a blocking call: signals, and its SO_SNDTIMEO, which ends in `late`.
+    /// Watches over a blocking call: signals, its SO_SNDTIMEO, which ends in `late`, and shutdown(2).
     fn wait(
         &self,
         notification: Notification,
         thread: GuestThread,
+        cookie: Cookie,
         limit: Option<Duration>,
         late: i32,
     ) -> Pending {
         let limit = limit.map(|after| (Instant::now() + after, late));
         let pending = Pending::new(notification);
-        self.waits.add(pending.clone(), thread, limit);
+        let (sockets, asker, waiting) = (self.sockets.clone(), self.stack.asker(), pending.clone());
+        let look = move || {
+            // Locked: what ends the attempt says so first.
+            let mut sockets = sockets.lock();
+            let Some(entry) = sockets.find_mut(cookie) else { return };
+            let Some(guest) = entry.guest.upgrade() else { return };
+            let is_connecting = matches!(entry.state, State::Connecting { .. });
+            // As long as it is parked nobody else dissolves it (inet_shutdown() in net/ipv4/af_inet.c).
+            if !is_connecting || sys::poll_now(guest.as_fd(), 0) & libc::POLLHUP == 0 {
+                return;
+            }
+            sockets.set(cookie, State::Idle);
+            // Told once: ECONNRESET, or that the park has timed out.
+            let error = sys::int_option(guest.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR);
+            drop(sockets);
+            waiting.answer(Err(error.ok().filter(|&errno| errno != 0).unwrap_or(libc::ECONNABORTED)));
+            asker.ask(Command::Drop { cookie });
+        };
+        self.waits.add_looking(pending.clone(), thread, limit, None::<fn(Notification)>, look);
         pending
     }
 
@@ -363,26 +382,29 @@ impl Calls {
                 return notification.fail(errno);
             }
         };
+        let Subject { fd, thread, .. } = subject;
+        let guest = Arc::new(fd);
         let (bound, options) = {
             let mut sockets = self.sockets.lock();
             let entry = sockets.entry(cookie);
             let kept = (entry.bound, entry.options.clone());
             sockets.set(cookie, State::Connecting { space, peer: shown });
-            sockets.entry(cookie).told = false;
+            let entry = sockets.entry(cookie);
+            (entry.told, entry.guest) = (false, Arc::downgrade(&guest));
             kept
         };
-        let caller = Caller { tid: subject.thread.tid(), number: notification.fd_arg(0) };
+        let caller = Caller { tid: thread.tid(), number: notification.fd_arg(0) };
         let (waiting, owed) = match nonblocking {
             true => (Vec::new(), Some(notification)),
             false => {
-                let limit = send_timeout(&subject);
-                (vec![self.wait(notification, subject.thread, limit, libc::EINPROGRESS)], None)
+                let limit = timeout(guest.as_fd(), libc::SO_SNDTIMEO);
+                (vec![self.wait(notification, thread, cookie, limit, libc::EINPROGRESS)], None)
             }
         };
         debug!(dst = %to, "{PARKED}");
         let request = Connect {
             cookie,
-            guest: subject.fd,
+            guest,
             caller,
             v6,
             space,
@@ -495,13 +517,13 @@ fn libc_error(errno: i32) -> io::Error {
 
 /// SO_SNDTIMEO, which bounds connect(2) too; zero means for ever.
 pub(super) fn send_timeout(subject: &Subject) -> Option<Duration> {
-    timeout(subject, libc::SO_SNDTIMEO)
+    timeout(subject.fd(), libc::SO_SNDTIMEO)
 }
 
 /// SO_SNDTIMEO or SO_RCVTIMEO; `None` means for ever.
-pub(super) fn timeout(subject: &Subject, name: i32) -> Option<Duration> {
+pub(super) fn timeout(socket: BorrowedFd<'_>, name: i32) -> Option<Duration> {
     let mut value = [0; 16];
-    sys::option(subject.fd(), libc::SOL_SOCKET, name, &mut value).ok()?;
+    sys::option(socket, libc::SOL_SOCKET, name, &mut value).ok()?;
     let (seconds, micros) = value.split_at(8);
     let seconds = i64::from_ne_bytes(seconds.try_into().ok()?);
     let micros = i64::from_ne_bytes(micros.try_into().ok()?);

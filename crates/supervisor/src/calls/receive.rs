@@ -244,7 +244,7 @@ impl Call {
         let status = fcntl(subject.fd(), FcntlArg::F_GETFL).map_err(|e| e as i32)?;
         let socket = subject.fd.try_clone().map_err(|e| errno(&e))?;
         let many = notification.call() == libc::SYS_recvmmsg;
-        let timeout = super::connect::timeout(subject, libc::SO_RCVTIMEO);
+        let timeout = super::connect::timeout(subject.fd(), libc::SO_RCVTIMEO);
         let patience = if many { read_patience(notification)? } else { None };
         Ok(Call {
             end,

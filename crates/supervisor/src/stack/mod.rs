@@ -93,7 +93,7 @@ pub(crate) enum Command {
 pub(crate) struct Connect {
     pub(crate) cookie: Cookie,
     /// A duplicate of the guest's socket, held until the connection is up or has failed.
-    pub(crate) guest: OwnedFd,
+    pub(crate) guest: Arc<OwnedFd>,
     pub(crate) caller: Caller,
     pub(crate) v6: bool,
     pub(crate) space: Space,
