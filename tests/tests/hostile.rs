@@ -373,6 +373,11 @@ mod stalls {
         attack(&Range::of_waiting(), "locked_connect");
     }
 
+    #[test]
+    fn a_socket_that_lingers_closed_during_a_call() {
+        attack(&Range::of_waiting(), "linger");
+    }
+
     /// Past the stack, where we have forgotten it.
     #[test]
     fn a_bypassed_socket_locked_by_a_send() {

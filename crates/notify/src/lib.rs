@@ -42,6 +42,7 @@ compile_error!("netshunt-notify knows the system calls of Linux on x86-64 only")
 extern crate self as netshunt_notify;
 
 mod calls;
+mod duplicate;
 mod error;
 pub mod filter;
 mod kernel;
@@ -56,6 +57,7 @@ mod sys;
 mod thread;
 mod watch;
 
+pub use duplicate::{Duplicate, setting_linger};
 pub use error::Error;
 pub use kernel::{Features, KernelVersion, Missing};
 pub use listener::{Listener, ListenerNumber};

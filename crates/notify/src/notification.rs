@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use libc::{seccomp_notif, seccomp_notif_addfd, seccomp_notif_resp};
 use tracing::{error, warn};
 
 use crate::watch::Shared;
-use crate::{Fault, GuestThread, TargetAddr, TargetFd, Tid, calls, memory, sys};
+use crate::{Duplicate, Fault, GuestThread, TargetAddr, TargetFd, Tid, calls, memory, sys};
 
 /// -ERESTARTSYS of include/linux/errno.h: the kernel restarts the call, or answers `EINTR`, as the
 /// signal's handler was registered.
@@ -220,7 +220,7 @@ impl Notification {
     ///
     /// # Errors
     /// As [`thread`](Self::thread) and [`GuestThread::descriptor`].
-    pub fn descriptor(&self, fd: TargetFd) -> io::Result<(GuestThread, OwnedFd)> {
+    pub fn descriptor(&self, fd: TargetFd) -> io::Result<(GuestThread, Duplicate)> {
         // A pidfd that was opened for an earlier call needs no look whether the caller still waits: an id
         // belongs to one thread at a time, so if that thread were another than the caller, it would be gone.
         if let Some(thread) = self.shared.threads.find(self.tid()) {

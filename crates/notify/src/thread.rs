@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
 
 use crate::status::{self, Status};
-use crate::{Features, sys};
+use crate::{Duplicate, Features, sys};
 
 /// A thread's id, in our pid namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,12 +92,12 @@ impl GuestThread {
     /// # Errors
     /// `EBADF` if the guest has no such descriptor, `ESRCH` if the thread is gone, `EPERM` without ptrace
     /// rights, `EMFILE`.
-    pub fn descriptor(&self, fd: TargetFd) -> io::Result<OwnedFd> {
+    pub fn descriptor(&self, fd: TargetFd) -> io::Result<Duplicate> {
         // rustix takes a negative number for a mistake of ours and panics in debug builds.
         if fd.0 < 0 {
             return Err(io::Error::from_raw_os_error(libc::EBADF));
         }
-        Ok(pidfd_getfd(&*self.pidfd, fd.0, PidfdGetfdFlags::empty())?)
+        Ok(pidfd_getfd(&*self.pidfd, fd.0, PidfdGetfdFlags::empty())?.into())
     }
 
     /// The thread's id.

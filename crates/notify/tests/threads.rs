@@ -85,7 +85,7 @@ fn a_descriptor_is_the_same_open_file() {
     let ours = thread.descriptor(call.fd_arg(0)).unwrap();
     // SAFETY: integers only.
     assert_eq!(unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_GETFD) }, libc::FD_CLOEXEC);
-    std::fs::File::from(ours).write_all(b"!").unwrap();
+    std::fs::File::from(ours.into_fd()).write_all(b"!").unwrap();
     for wrong in [-1, 999, i32::MAX] {
         assert_eq!(thread.descriptor(TargetFd(wrong)).unwrap_err().raw_os_error(), Some(libc::EBADF));
     }
@@ -157,7 +157,9 @@ fn a_thread_outlives_its_leader_and_may_have_its_own_descriptors() {
     assert_eq!(thread.process().unwrap(), guest.pid);
     if Features::detect().unwrap().pidfd_thread {
         let mut byte = [0];
-        std::fs::File::from(thread.descriptor(call.fd_arg(0)).unwrap()).read_exact(&mut byte).unwrap();
+        std::fs::File::from(thread.descriptor(call.fd_arg(0)).unwrap().into_fd())
+            .read_exact(&mut byte)
+            .unwrap();
         assert_eq!(byte, *b"t");
     } else {
         assert!(thread.descriptor(call.fd_arg(0)).is_err());

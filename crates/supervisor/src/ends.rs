@@ -7,10 +7,11 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 
+use netshunt_notify::Duplicate;
 use netshunt_policy::Proto;
 use tracing::debug;
 
@@ -136,7 +137,7 @@ impl End {
 
     /// The last message of the error queue has been taken: nothing is announced any more, at G neither, unless there have
     /// been more errors than that. SO_ERROR takes no lock that a guest could hold (net/core/sock.c).
-    pub(crate) fn forget_error(&self, g: &OwnedFd, errors: u64) {
+    pub(crate) fn forget_error(&self, g: &Duplicate, errors: u64) {
         let mut state = self.state();
         if state.errors == errors {
             state.error = None;

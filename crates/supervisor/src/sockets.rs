@@ -7,8 +7,9 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+
+use netshunt_notify::Duplicate;
 
 use crate::options::StackOption;
 use crate::park::Space;
@@ -38,7 +39,7 @@ pub(crate) struct Entry {
     /// connect(2) did not wait, would say 0 once.
     pub(crate) told: bool,
     /// While it is being connected: the duplicate that is held for that.
-    pub(crate) guest: Weak<OwnedFd>,
+    pub(crate) guest: Weak<Duplicate>,
     /// Connected to another guest's own socket, without a relay.
     pub(crate) direct: bool,
 }

@@ -5,11 +5,11 @@
 //! take. The answer is then -ERESTARTSYS, which gives exactly what the native call would.
 
 use std::fmt;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use netshunt_notify::{GuestThread, Notification};
+use netshunt_notify::{Duplicate, GuestThread, Notification};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -50,14 +50,14 @@ type Begun = Box<dyn Fn(Notification) + Send + Sync>;
 /// A duplicate that a waiting call holds, as it does natively. Whoever answers the call takes it away
 /// before: the guest may close its own at once.
 #[derive(Debug)]
-pub(crate) struct Held(Mutex<Option<OwnedFd>>);
+pub(crate) struct Held(Mutex<Option<Duplicate>>);
 
 impl Held {
-    pub(crate) fn new(fd: OwnedFd) -> Arc<Self> {
+    pub(crate) fn new(fd: Duplicate) -> Arc<Self> {
         Arc::new(Held(Mutex::new(Some(fd))))
     }
 
-    pub(crate) fn take(&self) -> Option<OwnedFd> {
+    pub(crate) fn take(&self) -> Option<Duplicate> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

@@ -461,12 +461,61 @@ static void locked_queue_attack(void)
 		meddle(receive_from);
 }
 
+/* The last close of a socket that lingers, with a queue that nobody empties, waits. Now and then it is the supervisor's,
+ * which has a duplicate for a call under way. */
+static _Atomic int lingering = -1;
+
+static void *ask_for_ever(void *arg)
+{
+	int value;
+	(void)arg;
+	for (;;) {
+		socklen_t size = sizeof value;
+		getsockopt(lingering, IPPROTO_TCP, TCP_NODELAY, &value, &size);
+	}
+	return NULL;
+}
+
+static void *close_it(void *arg)
+{
+	close((int)(intptr_t)arg);
+	return NULL;
+}
+
+static void linger_attack(void)
+{
+	static char data[65536];
+	struct linger linger = { 1, 20 };
+	struct sockaddr_in a = { .sin_family = AF_INET };
+	socklen_t size = sizeof a;
+	pthread_t thread;
+	int listener = tcp();
+	bind(listener, (void *)&a, sizeof a);
+	listen(listener, 4096);
+	getsockname(listener, (void *)&a, &size);
+	a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	pthread_create(&thread, NULL, ask_for_ever, NULL);
+	ready();
+	for (int round = 0; round < 200; round++) {
+		int s = tcp();
+		connect(s, (void *)&a, sizeof a);
+		setsockopt(s, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+		while (send(s, data, sizeof data, MSG_DONTWAIT) > 0)
+			;
+		lingering = s;
+		usleep(2000);
+		pthread_create(&thread, NULL, close_it, (void *)(intptr_t)s);
+		usleep(2000);
+	}
+}
+
 #define ATTACK(name, length) static void name(void) { beside(name##_attack, length); }
 ATTACK(connects, 3)
 ATTACK(crowd, 3)
 ATTACK(datagram_page, 6)
 ATTACK(flag, 6)
 ATTACK(locked_bind, 4)
+ATTACK(linger, 4)
 ATTACK(locked_connect, 4)
 ATTACK(locked_option, 4)
 ATTACK(locked_past, 4)
@@ -479,7 +528,7 @@ int main(int argc, char **argv)
 {
 	static const struct attack attacks[] = {
 		{ "connects", connects }, { "crowd", crowd }, { "datagram_page", datagram_page }, { "flag", flag }, { "page", page },
-		{ "locked_bind", locked_bind }, { "locked_connect", locked_connect },
+		{ "linger", linger }, { "locked_bind", locked_bind }, { "locked_connect", locked_connect },
 		{ "locked_option", locked_option }, { "locked_past", locked_past },
 		{ "locked_queue", locked_queue }, { "path", path }, { "uffd", uffd }, { 0 },
 	};

@@ -9,11 +9,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use netshunt_notify::Notification;
+use netshunt_notify::{Duplicate, Notification};
 use netshunt_policy::Verdict;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tracing::{Level, debug, enabled};
@@ -38,7 +38,7 @@ const STAND_IN: Ipv4Addr = Ipv4Addr::new(127, 127, 255, 1);
 #[derive(Debug)]
 struct Listener {
     /// A duplicate.
-    fd: OwnedFd,
+    fd: Duplicate,
     cookie: Cookie,
     v6: bool,
 }
@@ -205,8 +205,10 @@ impl Calls {
             }
             Stage::Returned { accepted, .. } => (None, accepted),
         };
+        // From inject() on it is the guest's too.
+        let accepted = Duplicate::from(accepted);
         if let Some((id, direct)) = id {
-            if let Err(errno) = self.enter(&accepted, listener.cookie, id, (local, peer), direct) {
+            if let Err(errno) = self.enter(accepted.as_fd(), listener.cookie, id, (local, peer), direct) {
                 return notification.fail(errno);
             }
             self.log_inbound(&notification, local, peer, since);
@@ -219,20 +221,20 @@ impl Calls {
             }
         }
         if notification.inject(accepted.as_fd(), flags & libc::SOCK_CLOEXEC != 0).is_err() {
-            self.bring_back(listener, accepted, local, peer);
+            self.bring_back(listener, accepted.into_fd(), local, peer);
         }
     }
 
     /// Makes an accepted socket a connected one of ours, and lets its bytes flow.
     fn enter(
         &self,
-        socket: &OwnedFd,
+        socket: BorrowedFd<'_>,
         listener: Cookie,
         id: u64,
         (local, peer): (SocketAddr, SocketAddr),
         direct: bool,
     ) -> Result<(), i32> {
-        let cookie = sys::cookie(socket.as_fd(), libc::SO_COOKIE).map(Cookie).map_err(|e| errno(&e))?;
+        let cookie = sys::cookie(socket, libc::SO_COOKIE).map(Cookie).map_err(|e| errno(&e))?;
         let mut sockets = self.sockets.lock();
         let v6only = sockets.find(listener).and_then(|entry| entry.v6only);
         let shared = sockets.find(listener).and_then(|entry| entry.option(REUSE_PORT)).cloned();

@@ -15,12 +15,12 @@ mod send;
 mod unix;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use netshunt_backend::Backend;
-use netshunt_notify::{Features, GuestThread, Handler, Notification, TargetAddr};
+use netshunt_notify::{Duplicate, Features, GuestThread, Handler, Notification, TargetAddr};
 use netshunt_policy::Policy;
 use tracing::trace;
 
@@ -79,7 +79,7 @@ pub(crate) use unix::Gate;
 /// The socket that a call is about: a duplicate of the guest's descriptor.
 #[derive(Debug)]
 pub(crate) struct Subject {
-    pub(crate) fd: OwnedFd,
+    pub(crate) fd: Duplicate,
     pub(crate) thread: GuestThread,
     pub(crate) cookie: Cookie,
     pub(crate) kind: Kind,

@@ -1,6 +1,6 @@
 //! getsockopt(2) and setsockopt(2) of mediated sockets.
 
-use netshunt_notify::Notification;
+use netshunt_notify::{Notification, setting_linger};
 use tracing::debug;
 
 use super::names::write_sized;
@@ -243,7 +243,12 @@ enum Kept {
 }
 
 fn set_on_host(notification: &Notification, subject: &Subject, option: &StackOption) -> Result<(), i32> {
-    guarded(notification, || sys::set_option(subject.fd(), option.level, option.name, &option.value))
+    let set =
+        || guarded(notification, || sys::set_option(subject.fd(), option.level, option.name, &option.value));
+    match (option.level, option.name) {
+        (libc::SOL_SOCKET, libc::SO_LINGER) => setting_linger(set),
+        _ => set(),
+    }
 }
 
 pub(super) fn read_option(notification: &Notification) -> Result<StackOption, i32> {

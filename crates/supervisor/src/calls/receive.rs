@@ -6,11 +6,11 @@
 mod place;
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use netshunt_notify::{GuestThread, Notification};
+use netshunt_notify::{Duplicate, GuestThread, Notification};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use self::place::{Pieces, Place};
@@ -32,7 +32,7 @@ pub(crate) struct Receive {
 pub(crate) struct Call {
     end: Arc<End>,
     thread: GuestThread,
-    socket: Arc<OwnedFd>,
+    socket: Arc<Duplicate>,
     flags: i32,
     /// Where each message is to be written; those of recvmmsg(2) may be many.
     places: Vec<Place>,
@@ -290,11 +290,11 @@ fn next_in_line(end: &End) -> Option<Receive> {
 
 /// Whether shutdown(2) has ended what it receives: a call that would wait gets nothing, at once
 /// (__skb_wait_for_more_packets() of net/core/datagram.c).
-fn is_shut(socket: &OwnedFd) -> bool {
+fn is_shut(socket: &Duplicate) -> bool {
     sys::poll_now(socket.as_fd(), libc::POLLRDHUP) & libc::POLLRDHUP != 0
 }
 
-fn is_readable(socket: &OwnedFd) -> bool {
+fn is_readable(socket: &Duplicate) -> bool {
     sys::poll_now(socket.as_fd(), libc::POLLIN) != 0
 }
 

@@ -12,7 +12,7 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
 
 use netshunt_lkl::Socket;
-use netshunt_notify::Notification;
+use netshunt_notify::{Duplicate, Notification};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use tracing::{debug, warn};
 
@@ -47,7 +47,7 @@ pub(crate) struct Bind {
     pub(crate) notification: Notification,
     pub(crate) cookie: Cookie,
     /// A duplicate of the guest's socket, held until the call is answered.
-    pub(crate) guest: OwnedFd,
+    pub(crate) guest: Duplicate,
     pub(crate) v6: bool,
     /// Where to; for listen(2), where to if it is not bound yet.
     pub(crate) local: SocketAddr,
@@ -142,7 +142,7 @@ impl Machine {
     }
 
     /// Binds a socket of the stack for a guest's, and that one to its place.
-    fn hold(&mut self, cookie: Cookie, guest: &OwnedFd, v6: bool, local: SocketAddr) -> Result<Id, i32> {
+    fn hold(&mut self, cookie: Cookie, guest: &Duplicate, v6: bool, local: SocketAddr) -> Result<Id, i32> {
         if self.current.contains_key(&cookie) {
             return Err(libc::EINVAL);
         }
@@ -182,7 +182,7 @@ impl Machine {
         &self,
         id: Id,
         cookie: Cookie,
-        guest: &OwnedFd,
+        guest: &Duplicate,
         v6: bool,
         local: SocketAddr,
     ) -> io::Result<(Socket, SocketAddr)> {
@@ -217,7 +217,7 @@ impl Machine {
     }
 
     /// SO_REUSEADDR is set on G alone, without a notification.
-    fn share(&self, stack: Socket, guest: &OwnedFd) -> io::Result<()> {
+    fn share(&self, stack: Socket, guest: &Duplicate) -> io::Result<()> {
         let shared = sys::int_option(guest.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
         self.kernel.set_option(stack, libc::SOL_SOCKET, libc::SO_REUSEADDR, &shared.to_ne_bytes())
     }
@@ -239,7 +239,7 @@ impl Machine {
     fn start_listening(
         &mut self,
         cookie: Cookie,
-        guest: &OwnedFd,
+        guest: &Duplicate,
         v6: bool,
         local: SocketAddr,
         backlog: i32,
@@ -293,7 +293,7 @@ impl Machine {
     }
 
     /// Locked: from the moment that a guest has dissolved G it may be bound on the host, where it must not listen.
-    fn listen_on_host(&self, cookie: Cookie, guest: &OwnedFd, backlog: i32) -> io::Result<()> {
+    fn listen_on_host(&self, cookie: Cookie, guest: &Duplicate, backlog: i32) -> io::Result<()> {
         let sockets = self.sockets.lock();
         if sockets.state(cookie) != State::Listening {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
@@ -435,6 +435,8 @@ impl Machine {
         if self.listeners.arrived.get(&id).is_some_and(reset) {
             let Some(arrived) = self.listeners.arrived.remove(&id) else { return };
             self.lose(&arrived);
+            // Those that wait in the stack find out that nobody listens.
+            self.take(arrived.listener);
         }
     }
 

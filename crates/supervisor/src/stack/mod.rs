@@ -31,7 +31,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use netshunt_backend::Link;
-use netshunt_notify::{Features, Notification, TargetAddr, Waker};
+use netshunt_notify::{Duplicate, Features, Notification, TargetAddr, Waker};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::runtime::Handle;
 
@@ -93,7 +93,7 @@ pub(crate) enum Command {
 pub(crate) struct Connect {
     pub(crate) cookie: Cookie,
     /// A duplicate of the guest's socket, held until the connection is up or has failed.
-    pub(crate) guest: Arc<OwnedFd>,
+    pub(crate) guest: Arc<Duplicate>,
     pub(crate) caller: Caller,
     pub(crate) v6: bool,
     pub(crate) space: Space,

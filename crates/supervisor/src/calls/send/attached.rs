@@ -3,9 +3,9 @@
 //! The kernel would take both for the supervisor's. Descriptors are fetched from the guest, so that
 //! it can pass on what it has and nothing else. Credentials are the guest's own or refused.
 
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 
-use netshunt_notify::{GuestThread, TargetFd};
+use netshunt_notify::{Duplicate, GuestThread, TargetFd};
 
 use crate::calls::{Kind, Subject};
 use crate::control::{self, ControlMessage};
@@ -31,7 +31,7 @@ pub(super) struct Control {
     /// Where the sender's process id stands, if it is told.
     process_at: Option<usize>,
     /// Those whose numbers stand in `bytes`.
-    descriptors: Vec<OwnedFd>,
+    descriptors: Vec<Duplicate>,
 }
 
 impl Control {
