@@ -262,6 +262,19 @@ static void sharing(void)
 	say("beside a connection", "%s", result(bind_to(s, any(port)) | listen(s, 5)));
 	say("the connection", "%s", (send(u, "x", 1, 0), received(t)));
 	close(s), close(t), close(u);
+
+	/* Clients too may share a port, if their servers differ. */
+	int servers[2], clients[2], ports[2];
+	for (int i = 0; i < 2; i++) {
+		servers[i] = listener(0, &ports[i]), clients[i] = tcp(0);
+		set(clients[i], SOL_SOCKET, SO_REUSEADDR, 1);
+	}
+	say("first client", "%s", result(bind_to(clients[0], loopback(0)) | connect_to(clients[0], loopback(ports[0]))));
+	a = local(clients[0]);
+	say("second client", "%s", result(bind_to(clients[1], a)));
+	say("connected", "%s", result(connect_to(clients[1], loopback(ports[1]))));
+	for (int i = 0; i < 2; i++)
+		close(servers[i]), close(clients[i]);
 }
 
 static void listening(void)
@@ -407,6 +420,16 @@ static void ending(void)
 	readable(s, SOON_MS), close(s);
 	say("queued: client", "%s", received(t));
 	close(t);
+	/* However many wait. */
+	static int crowd[400];
+	int lost = 0;
+	s = listener(0, &port), listen(s, 1000);
+	for (int i = 0; i < 400; i++)
+		crowd[i] = client(port);
+	close(s);
+	for (int i = 0; i < 400; i++)
+		lost += !strcmp(received(crowd[i]), "ECONNRESET"), close(crowd[i]);
+	say("reset of 400", "%d", lost);
 	say("refused", "%s", result(connect_to(tcp(0), loopback(port))));
 	s = tcp(0);
 	set(s, SOL_SOCKET, SO_REUSEADDR, 1);

@@ -224,6 +224,9 @@ impl Machine {
                 debug!(level, name, %error, "the stack does not take an option");
             }
         }
+        if request.bound.is_some() {
+            self.share(stack, &request.guest)?;
+        }
         match request.bound {
             // A dual-stack socket's wildcard is that of both families; this socket is of one.
             Some(local) if local.ip().is_unspecified() && request.destination.is_ipv4() => {

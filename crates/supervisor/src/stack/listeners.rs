@@ -217,7 +217,7 @@ impl Machine {
     }
 
     /// SO_REUSEADDR is set on G alone, without a notification.
-    fn share(&self, stack: Socket, guest: &Duplicate) -> io::Result<()> {
+    pub(super) fn share(&self, stack: Socket, guest: &Duplicate) -> io::Result<()> {
         let shared = sys::int_option(guest.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
         self.kernel.set_option(stack, libc::SOL_SOCKET, libc::SO_REUSEADDR, &shared.to_ne_bytes())
     }
@@ -449,7 +449,8 @@ impl Machine {
 
     /// The link has forgotten every connection.
     pub(super) fn lose_arrived(&mut self) {
-        for (_, arrived) in std::mem::take(&mut self.listeners.arrived) {
+        let over_it = self.listeners.arrived.extract_if(|_, arrived| arrived.direct.is_none());
+        for (_, arrived) in over_it.collect::<Vec<_>>() {
             self.lose(&arrived);
         }
     }
