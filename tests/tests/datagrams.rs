@@ -277,55 +277,46 @@ fn a_denial_keeps_a_guest_from_serving_datagrams() {
     assert_eq!(run(&["--deny=in:0.0.0.0/0:7008/udp", "--deny=in:0.0.0.0/0:7007/tcp"]), "bound\nbound\n");
 }
 
-/// A socket that its guest has closed gets nothing any more that is for another with its port.
-#[test]
-fn a_port_shared_with_a_socket_that_is_gone() {
+/// A socket that its guest has closed gets nothing any more that is for another with its port. `first` is what becomes of
+/// the one that has it before.
+fn the_next_with_its_port_hears(first: &str) {
     let world = World::of_waiting();
-    let script = "import socket\n\
-                  def bound():\n    \
-                      s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    \
-                      s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)\n    \
-                      s.bind(('127.0.0.1', 5000))\n    \
-                      s.settimeout(2)\n    \
-                      return s\n\
-                  for number in range(20):\n    \
-                      bound().close()\n    \
-                      server = bound()\n    \
-                      client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    \
-                      client.sendto(b'%d' % number, ('127.0.0.1', 5000))\n    \
-                      print(server.recv(100).decode(), end=' ')\n    \
-                      server.close()";
-    let run = world.netshunt_with(["--net=link"]).command(["python3", "-c", script]).run();
+    let script = format!(
+        "import socket, struct\n\
+         def bound():\n    \
+             s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    \
+             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)\n    \
+             s.bind(('127.0.0.1', 5000))\n    \
+             return s\n\
+         for number in range(20):\n    \
+             first = bound()\n    \
+             {first}\n    \
+             server = bound()\n    \
+             server.settimeout(2)\n    \
+             client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    \
+             client.sendto(b'%d' % number, ('127.0.0.1', 5000))\n    \
+             print(server.recv(100).decode(), end=' ')\n    \
+             server.close()"
+    );
+    let run = world.netshunt_with(["--net=link"]).command(["python3", "-c", &script]).run();
     run.assert_success();
     let expected: String = (0..20).map(|number| format!("{number} ")).collect();
     assert_eq!(run.stdout(), expected, "{}", run.describe());
 }
 
+#[test]
+fn a_port_shared_with_a_socket_that_is_gone() {
+    the_next_with_its_port_hears("first.close()");
+}
+
 /// A receive that had timed out held the socket for netshunt after the guest had closed it.
 #[test]
 fn a_port_shared_with_a_socket_that_received_in_vain_and_is_gone() {
-    let world = World::new();
-    let script = "import socket, struct\n\
-                  def bound():\n    \
-                      s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    \
-                      s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)\n    \
-                      s.bind(('127.0.0.1', 5000))\n    \
-                      return s\n\
-                  for number in range(20):\n    \
-                      first = bound()\n    \
-                      first.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack('ll', 0, 1000))\n    \
-                      try: first.recvfrom(100)\n    \
-                      except BlockingIOError: first.close()\n    \
-                      server = bound()\n    \
-                      server.settimeout(2)\n    \
-                      client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    \
-                      client.sendto(b'%d' % number, ('127.0.0.1', 5000))\n    \
-                      print(server.recv(100).decode(), end=' ')\n    \
-                      server.close()";
-    let run = world.netshunt_with(["--net=link"]).command(["python3", "-c", script]).run();
-    run.assert_success();
-    let expected: String = (0..20).map(|number| format!("{number} ")).collect();
-    assert_eq!(run.stdout(), expected, "{}", run.describe());
+    the_next_with_its_port_hears(
+        "first.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack('ll', 0, 1000))\n    \
+         try: first.recvfrom(100)\n    \
+         except BlockingIOError: first.close()",
+    );
 }
 
 /// UDP_SEGMENT cuts what one call sends, and IP_TOS marks it, also where the host's socket sends it: QUIC does both.

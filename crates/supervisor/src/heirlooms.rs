@@ -6,63 +6,51 @@ use std::sync::OnceLock;
 
 use tracing::debug;
 
+use crate::options::{Side, side};
 use crate::sys;
 
 /// Of linux/socket.h, Linux 5.14: which of a socket's sizes were set.
 const SO_BUF_LOCK: i32 = 72;
 const SIZES: [(i32, i32); 2] = [(1, libc::SO_SNDBUF), (2, libc::SO_RCVBUF)];
 
-/// What guests may set on their own sockets. Without those that a listener cannot have (TCP_ULP), or that last for a
-/// moment (TCP_QUICKACK).
-const OPTIONS: &[(i32, i32)] = &[
-    (libc::SOL_SOCKET, libc::SO_BROADCAST),
-    (libc::SOL_SOCKET, libc::SO_BUSY_POLL),
-    (libc::SOL_SOCKET, libc::SO_DONTROUTE),
-    (libc::SOL_SOCKET, libc::SO_KEEPALIVE),
-    (libc::SOL_SOCKET, libc::SO_LINGER),
-    (libc::SOL_SOCKET, libc::SO_NO_CHECK),
-    (libc::SOL_SOCKET, libc::SO_OOBINLINE),
-    (libc::SOL_SOCKET, libc::SO_PASSCRED),
-    (libc::SOL_SOCKET, libc::SO_PREFER_BUSY_POLL),
-    (libc::SOL_SOCKET, libc::SO_RCVLOWAT),
-    (libc::SOL_SOCKET, libc::SO_RCVTIMEO),
-    (libc::SOL_SOCKET, libc::SO_REUSEADDR),
-    (libc::SOL_SOCKET, libc::SO_RXQ_OVFL),
-    (libc::SOL_SOCKET, libc::SO_SNDTIMEO),
-    (libc::SOL_SOCKET, libc::SO_TIMESTAMP),
-    (libc::SOL_SOCKET, libc::SO_TIMESTAMPNS),
-    (libc::SOL_SOCKET, libc::SO_ZEROCOPY),
-    (libc::IPPROTO_TCP, libc::TCP_CORK),
-    (libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
-    (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
-    (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
-    (libc::IPPROTO_TCP, libc::TCP_NODELAY),
-    (libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP),
-    (libc::IPPROTO_IP, libc::IP_PKTINFO),
-    (libc::IPPROTO_IP, libc::IP_RECVERR),
-    (libc::IPPROTO_IP, libc::IP_RECVTOS),
-    (libc::IPPROTO_IP, libc::IP_RECVTTL),
-    (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP),
-    (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
-    (libc::IPPROTO_IPV6, libc::IPV6_RECVHOPLIMIT),
-    (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
-    (libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS),
+/// What guests may set on their own sockets and a listener cannot have (TCP_ULP), what is not a stream's to set, what the kernel
+/// keeps up by itself, and the sizes, which grow.
+const NOT_HANDED_DOWN: [(i32, i32); 7] = [
+    (libc::SOL_SOCKET, libc::SO_INCOMING_CPU),
+    (libc::SOL_SOCKET, libc::SO_RCVBUF),
+    (libc::SOL_SOCKET, libc::SO_SNDBUF),
+    (libc::IPPROTO_TCP, libc::TCP_QUICKACK),
+    (libc::IPPROTO_TCP, libc::TCP_ULP),
+    (libc::IPPROTO_IP, libc::IP_MULTICAST_TTL),
+    (libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS),
 ];
 
-/// An option's value; none is longer. `None`: the socket has no such option.
-type Value = Option<[u8; 16]>;
+/// The others.
+fn handed_down() -> impl Iterator<Item = (i32, i32)> {
+    let levels = [libc::SOL_SOCKET, libc::IPPROTO_TCP, libc::IPPROTO_IP, libc::IPPROTO_IPV6];
+    // No name on the allow-list is higher.
+    let all = levels.into_iter().flat_map(|level| (0..128).map(move |name| (level, name)));
+    all.filter(|&(level, name)| matches!(side(level, name), Side::Both | Side::Guest))
+        .filter(|of| !NOT_HANDED_DOWN.contains(of))
+}
 
-/// What P has of each, by family: the same every time, so it is asked once.
+/// An option's value; none is longer.
+type Value = [u8; 16];
+
+/// An option, and what P has of it.
+type Heirloom = ((i32, i32), Value);
+
+/// All of them, by family: the same for every P, so it is asked once.
 #[derive(Debug, Default)]
-pub(crate) struct Heirlooms([OnceLock<Vec<Value>>; 2]);
+pub(crate) struct Heirlooms([OnceLock<Vec<Heirloom>>; 2]);
 
 impl Heirlooms {
     /// Gives `p` what the kernel has given to `like`, which it has made of the listener.
     pub(crate) fn hand_down(&self, like: BorrowedFd<'_>, p: BorrowedFd<'_>, v6: bool) {
-        let own = self.0[usize::from(v6)].get_or_init(|| OPTIONS.iter().map(|&of| value(p, of).0).collect());
-        for (&of, own) in OPTIONS.iter().zip(own) {
-            if let (Some(given), length) = value(like, of)
-                && own.is_some_and(|own| own != given)
+        let all = || handed_down().filter_map(|of| Some((of, value(p, of)?.0))).collect();
+        for &(of, own) in self.0[usize::from(v6)].get_or_init(all) {
+            if let Some((given, length)) = value(like, of)
+                && own != given
             {
                 set(p, of, &given[..length]);
             }
@@ -77,12 +65,11 @@ impl Heirlooms {
     }
 }
 
-fn value(of: BorrowedFd<'_>, (level, name): (i32, i32)) -> (Value, usize) {
+/// An option and its length; `None` if the socket has no such option.
+fn value(of: BorrowedFd<'_>, (level, name): (i32, i32)) -> Option<(Value, usize)> {
     let mut value = [0; 16];
-    match sys::option(of, level, name, &mut value) {
-        Ok(length) => (Some(value), length),
-        Err(_) => (None, 0),
-    }
+    let length = sys::option(of, level, name, &mut value).ok()?;
+    Some((value, length))
 }
 
 fn set(on: BorrowedFd<'_>, (level, name): (i32, i32), value: &[u8]) {
@@ -112,8 +99,7 @@ mod tests {
     #[test]
     fn what_a_listener_has_is_handed_down_as_the_kernel_does() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let all = OPTIONS.iter().copied();
-        let settable: Vec<_> = all
+        let settable: Vec<_> = handed_down()
             .filter(|&(level, name)| {
                 sys::set_option(listener.as_fd(), level, name, &another((level, name))).is_ok()
             })

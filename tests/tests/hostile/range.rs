@@ -58,28 +58,19 @@ impl Range {
                 |l| l.accept().map(drop),
             );
         }
-        for address in FAR_DENIED {
+        let far = FAR_DENIED.into_iter().map(|address| (&world.far, address));
+        for (place, address) in far.chain([(&world.host, HOST_DENIED)]) {
             denied.add(
-                world.far.inside(|| TcpListener::bind(address)).expect("the world is the test's own"),
+                place.inside(|| TcpListener::bind(address)).expect("the world is the test's own"),
                 TcpListener::set_nonblocking,
                 |l| l.accept().map(drop),
             );
             denied.add(
-                world.far.inside(|| UdpSocket::bind(address)).expect("the world is the test's own"),
+                place.inside(|| UdpSocket::bind(address)).expect("the world is the test's own"),
                 UdpSocket::set_nonblocking,
                 |s| s.recv(&mut [0; 64]).map(drop),
             );
         }
-        denied.add(
-            world.host.inside(|| TcpListener::bind(HOST_DENIED)).expect("the world is the test's own"),
-            TcpListener::set_nonblocking,
-            |l| l.accept().map(drop),
-        );
-        denied.add(
-            world.host.inside(|| UdpSocket::bind(HOST_DENIED)).expect("the world is the test's own"),
-            UdpSocket::set_nonblocking,
-            |s| s.recv(&mut [0; 64]).map(drop),
-        );
         Self { world, allowed, denied }
     }
 
