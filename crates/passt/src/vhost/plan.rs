@@ -45,7 +45,7 @@ impl Buffers {
 /// Sizes, in buffers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sizes {
-    /// Buffers to receive into: a power of two, at most 1,024.
+    /// Buffers to receive into: fewer than 1,024.
     pub(super) receive: u16,
     /// Bytes of each. Larger frames take several.
     pub(super) receive_bytes: usize,
@@ -56,10 +56,10 @@ pub(super) struct Sizes {
 
 /// Chosen by measuring bulk transfers both ways and round trips, and so that passt seldom finds no buffer to receive into:
 /// it then takes what it has still to read for the end of it, on connections that the far side has half-closed, and
-/// resets them. More than this, 1,024, and it aborts itself when it uses all of them at once.
+/// resets them. With 1,024, the size of its own table, it aborts when it uses all of them at once.
 impl Default for Sizes {
     fn default() -> Self {
-        Sizes { receive: 512, receive_bytes: 16 * 1024, small: 224, large: 32 }
+        Sizes { receive: 1008, receive_bytes: 16 * 1024, small: 224, large: 32 }
     }
 }
 
@@ -85,7 +85,9 @@ impl Plan {
             offset
         };
         let transmit = sizes.small + sizes.large;
-        let receive_ring = Layout::at(take(Layout::bytes(sizes.receive), PAGE), sizes.receive);
+        // A ring has a power of two of entries; they need not all be used.
+        let receive = sizes.receive.next_power_of_two();
+        let receive_ring = Layout::at(take(Layout::bytes(receive), PAGE), receive);
         let transmit_ring = Layout::at(take(Layout::bytes(transmit), PAGE), transmit);
         let mut buffers = |ids: Range<u16>, size: usize| {
             let offset = take(ids.len() * size, PAGE);
@@ -121,6 +123,13 @@ mod tests {
             assert!(pair[0].end <= pair[1].start, "{pair:?}");
         }
         assert!(parts[4].end <= plan.bytes.get());
+    }
+
+    #[test]
+    fn passt_is_never_given_as_many_buffers_as_make_it_abort() {
+        let Sizes { receive, .. } = Sizes::default();
+        assert!(receive < 1024);
+        assert_eq!(Plan::new(Sizes::default()).receive_ring.size, 1024);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Frames from passt.
 
+use std::mem;
 use std::sync::Arc;
 
 use super::plan::{FRAME, HEADER, Plan};
@@ -24,6 +25,8 @@ pub(super) struct Receive {
     plan: Plan,
     /// A frame with its header, in private memory: passt cannot change what the stack looks at.
     frame: Box<[u8]>,
+    /// passt was shown buffers when those it had were too few for a frame: it may be waiting for them.
+    starved: bool,
 }
 
 impl Receive {
@@ -32,31 +35,37 @@ impl Receive {
         let ring = Ring::new(memory.clone(), plan.receive_ring, Direction::In);
         ring.call(false);
         let frame = vec![0; HEADER + FRAME].into_boxed_slice();
-        let mut queue = Receive { ring, memory, plan: plan.clone(), frame };
+        let mut queue = Receive { ring, memory, plan: plan.clone(), frame, starved: false };
         plan.receive.ids.clone().for_each(|id| queue.give(id));
         queue.ring.publish();
         queue
     }
 
     /// Delivers the frames that are there, at most as many as there are buffers; whether any was.
+    ///
+    /// passt is shown the buffers of each before the stack looks at it: it goes on meanwhile, and with none it errs
+    /// ([`Sizes`](super::plan::Sizes)).
     pub(super) fn receive(&mut self, deliver: &mut dyn FnMut(&[u8])) -> Result<bool, Broken> {
         let mut arrived = self.ring.arrived()?;
         let any = arrived != 0;
         while arrived != 0 {
             let (len, buffers) = self.assemble(arrived)?;
             arrived -= buffers;
+            self.publish();
             deliver(&self.frame[HEADER..len]);
         }
         Ok(any)
     }
 
-    /// Shows passt the buffers given back; whether it should be kicked.
-    ///
-    /// It may be waiting only if what it held was too little for a frame.
+    /// Whether passt should be kicked for the buffers given back.
     pub(super) fn flush(&mut self) -> bool {
+        mem::take(&mut self.starved) && self.ring.wants_kick()
+    }
+
+    fn publish(&mut self) {
         let held = usize::from(self.ring.held() - self.ring.unpublished());
-        let starved = held * self.plan.receive.size < HEADER + FRAME;
-        self.ring.publish() != 0 && starved && self.ring.wants_kick()
+        self.starved |= held * self.plan.receive.size < HEADER + FRAME;
+        self.ring.publish();
     }
 
     /// Buffers that passt has to receive into.
@@ -191,6 +200,21 @@ mod tests {
         queue.receive(&mut |_| ()).unwrap();
         assert!(queue.flush());
         assert!(!queue.flush(), "told already");
+    }
+
+    #[test]
+    fn passt_has_the_buffers_back_before_the_stack_looks_at_a_frame() {
+        let (mut queue, mut device) = pair();
+        let largest = frame(65_535);
+        for _ in 0..3 {
+            assert!(device.deliver(&largest));
+            device.show();
+            let mut next = 0;
+            queue.receive(&mut |_| next += u32::from(device.deliver(&largest))).unwrap();
+            assert_eq!(next, 1, "it can send the next meanwhile");
+            device.show();
+            assert_eq!(receive(&mut queue).unwrap(), [&largest[..]]);
+        }
     }
 
     #[test]
