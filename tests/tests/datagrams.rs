@@ -319,6 +319,33 @@ fn a_port_shared_with_a_socket_that_received_in_vain_and_is_gone() {
     );
 }
 
+/// dig binds its next socket, which may share, to any port, and only then closes the last one: where both had the same, once
+/// in 28,000 times, the answer went to that.
+#[test]
+fn a_port_that_the_stack_chooses_is_no_other_sockets() {
+    let world = World::of_waiting();
+    // Of so many, some have the same natively.
+    let script = "import socket\n\
+                  def port(options, choose):\n    \
+                      s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    \
+                      for option in options: s.setsockopt(socket.SOL_SOCKET, option, 1)\n    \
+                      choose(s)\n    \
+                      after = [s.getsockopt(socket.SOL_SOCKET, option) for option in options]\n    \
+                      assert after == [1] * len(options), after\n    \
+                      return s, s.getsockname()[1]\n\
+                  for option in socket.SO_REUSEPORT, socket.SO_REUSEADDR:\n    \
+                      for choose in (lambda s: s.bind(('', 0))), (lambda s: s.connect(('127.0.0.1', 9))):\n        \
+                          all = [port([option], choose) for _ in range(700)]\n        \
+                          print(len({port for _, port in all}), end=' ')\n\
+                  again = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+                  again.setsockopt(socket.SOL_SOCKET, option, 1)\n\
+                  again.bind(('', all[0][1]))\n\
+                  print('and shared')";
+    let run = world.netshunt_with(["--net=link"]).command(["python3", "-c", script]).run();
+    run.assert_success();
+    assert_eq!(run.stdout(), "700 700 700 700 and shared\n", "{}", run.describe());
+}
+
 /// UDP_SEGMENT cuts what one call sends, and IP_TOS marks it, also where the host's socket sends it: QUIC does both.
 #[test]
 fn a_bypassed_send_is_cut_and_marked() {

@@ -221,9 +221,7 @@ impl Machine {
             Ask::BindOnHost(local) => datagram.bind_on_host(&self.kernel, &self.epoll, local),
             Ask::Connect(to) => {
                 datagram.flush(&self.kernel, &mut self.datagram_room);
-                let connected = datagram.connect(&self.kernel, &self.epoll, to);
-                self.take_over_port(&end);
-                connected
+                datagram.connect(&self.kernel, &self.epoll, to)
             }
             Ask::Disconnect => datagram.disconnect(&self.kernel),
             Ask::Errors { flags, receive } => {
@@ -260,24 +258,30 @@ impl Machine {
     }
 
     fn bind_datagram(&mut self, end: &Arc<End>, name: &[u8]) -> io::Result<()> {
-        let Some(stack) = self.datagrams.get(&end.id).map(|datagram| datagram.stack) else {
-            return Err(io::Error::from_raw_os_error(libc::EBADF));
+        // Where the port is, of either family.
+        let any_port = matches!(name, [_, _, 0, 0, ..]);
+        let bind = |machine: &Self| match machine.datagrams.get(&end.id) {
+            Some(datagram) if any_port => datagram
+                .choose_port(&machine.kernel, || machine.kernel.bind_name(datagram.stack, name))
+                .map(|()| datagram.stack),
+            Some(datagram) => machine.kernel.bind_name(datagram.stack, name).map(|()| datagram.stack),
+            None => Err(io::Error::from_raw_os_error(libc::EBADF)),
         };
-        match self.kernel.bind_name(stack, name) {
+        let stack = match bind(self) {
             // Its port may still be held for a socket that was closed a moment ago.
             Err(error) if error.raw_os_error() == Some(libc::EADDRINUSE) => {
                 self.sweep();
-                self.kernel.bind_name(stack, name)?;
+                bind(self)?
             }
             result => result?,
-        }
+        };
         end.state().bound = self.kernel.local_address(stack).ok();
         self.take_over_port(end);
         Ok(())
     }
 
     /// A socket that may share its port must not share it with one that its guest has closed, which would get some
-    /// of the datagrams. The stack chooses such a port even when it is asked for any.
+    /// of the datagrams.
     fn take_over_port(&mut self, end: &End) {
         if !self.datagrams.get(&end.id).is_some_and(|datagram| datagram.shares) {
             return;

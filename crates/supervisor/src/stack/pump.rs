@@ -434,7 +434,7 @@ impl Datagram {
             }
             To::Peer => return Err(io::Error::from_raw_os_error(libc::EINVAL)),
             To::Stack { shown, to } => {
-                kernel.connect(self.stack, for_family(to, v6))?;
+                self.choose_port(kernel, || kernel.connect(self.stack, for_family(to, v6)))?;
                 self.alias = (shown != to).then_some((to, shown)).or(self.alias);
                 (Some(shown), Peer::Stack)
             }
@@ -445,6 +445,31 @@ impl Datagram {
         state.peer = shown;
         state.bound = bound.or(state.bound);
         Ok(())
+    }
+
+    /// Runs what has the stack choose a port, unless it is bound: to one that no other socket has.
+    ///
+    /// For a socket that may share, Linux may choose one that another has. dig(1) closes that other one before it sends
+    /// anything, but we would learn that too late, and it would get the answer.
+    pub(super) fn choose_port(
+        &self,
+        kernel: &Kernel,
+        choose: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut allowed = Vec::new();
+        if self.shares && kernel.local_address(self.stack).is_ok_and(|name| name.port() == 0) {
+            for name in [libc::SO_REUSEADDR, libc::SO_REUSEPORT] {
+                let mut value = [0; 4];
+                kernel.option(self.stack, libc::SOL_SOCKET, name, &mut value)?;
+                kernel.set_option(self.stack, libc::SOL_SOCKET, name, &[0; 4])?;
+                allowed.push((name, value));
+            }
+        }
+        let chosen = choose();
+        for (name, value) in allowed {
+            kernel.set_option(self.stack, libc::SOL_SOCKET, name, &value)?;
+        }
+        chosen
     }
 
     pub(super) fn disconnect(&mut self, kernel: &Kernel) -> io::Result<()> {
