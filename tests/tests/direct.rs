@@ -1,5 +1,8 @@
 //! Two guests that are connected to each other have a connection of the host's: nothing passes through us.
 
+use std::io::ErrorKind;
+use std::net::TcpListener;
+
 use netshunt_tests::World;
 
 /// For each of the ways to name the loopback.
@@ -36,4 +39,22 @@ fn two_guests_have_a_connection_of_the_hosts() {
 #[test]
 fn a_dissolved_end_cannot_listen_where_others_park_whatever_may_be_reached() {
     between(&["--net=link,host-bypass", "--bypass=in:127.64.0.0/10", "--bypass=*"]);
+}
+
+/// shutdown(2) dissolves a parked socket, and nobody tells us: its port may be a service's of the host by the time that the
+/// stack's connection is up.
+#[test]
+fn the_port_that_a_parked_socket_has_left_is_not_connected_to() {
+    let world = World::new();
+    let program = world.program("left.py");
+    let mut run = world.netshunt_with(["--net=link"]).command(["python3", &program]).stdin_pipe().start();
+    run.prints("\n");
+    let port = run.stdout().trim().parse().expect("it prints a port");
+    let service = world.host.inside(|| TcpListener::bind(("127.0.0.1", port))).expect("it was left");
+    service.set_nonblocking(true).expect("a socket of ours");
+    run.write(b"\n").expect("it reads");
+    let run = run.wait();
+    run.assert_success();
+    let reached = service.accept().map(|(_, from)| from);
+    assert_eq!(reached.map_err(|error| error.kind()), Err(ErrorKind::WouldBlock), "{}", run.describe());
 }

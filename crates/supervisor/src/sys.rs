@@ -55,6 +55,13 @@ pub(crate) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]
     Ok(())
 }
 
+/// Closing a connected socket sends a reset from now on (SO_LINGER with time 0, socket(7)).
+pub(crate) fn reset_when_closed(socket: BorrowedFd<'_>) {
+    let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
+    let set = set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+    debug_assert!(set.is_ok(), "SO_LINGER is always to be had");
+}
+
 fn connect_bytes(fd: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
     let len = address.len() as libc::socklen_t;
     // SAFETY: `address` has `len` readable bytes.

@@ -115,7 +115,16 @@ impl Calls {
             State::Connecting { space, .. } if nonblocking => {
                 // Locked: the stack's thread must not join it meanwhile. A guest cannot hold the lock of a socket
                 // that is not connected, as nothing is copied then.
-                sys::start_connect(attempt.subject.fd(), space.again(v6))
+                let again = sys::start_connect(attempt.subject.fd(), space.again(v6));
+                if again.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EINPROGRESS)) {
+                    // shutdown(2) had dissolved it: this is another attempt, at another port.
+                    let _ = sys::disconnect(attempt.subject.fd());
+                    sockets.set(cookie, State::Idle);
+                    drop(sockets);
+                    self.stack.ask(Command::Drop { cookie });
+                    return Some(attempt);
+                }
+                again
             }
             State::Connecting { .. } => {
                 drop(sockets);

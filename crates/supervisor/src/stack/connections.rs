@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use netshunt_lkl::{Kernel, Socket};
@@ -17,9 +17,10 @@ use super::{Connect, Question, Reply};
 use crate::address::{canonical, for_family};
 use crate::holders::Sought;
 use crate::options::StackOption;
+use crate::park::Space;
 use crate::pending::Pending;
 use crate::points::{ABANDONED, CONNECTING, JOINED, REFUSED, RELAY_ENDED};
-use crate::sockets::{Cookie, State};
+use crate::sockets::{Cookie, State, Table};
 use crate::sys;
 
 /// What is to be told of P, each time that it happens.
@@ -244,13 +245,21 @@ impl Machine {
     /// The stack's connection is up: join the guest's socket and start the relay.
     fn up(&mut self, id: Id) {
         let Some(Connection::Opening { request, stack, .. }) = self.connections.remove(&id) else { return };
-        let Connect { cookie, space, destination, shown, waiting, flow, guest: _guest, .. } = *request;
+        let Connect { cookie, space, destination, shown, waiting, flow, guest, .. } = *request;
         let met = self.meet(stack, destination);
         let v6 = met.as_ref().is_some_and(|met| self.listeners.is_v6(met.listener));
         // Locked: from the join on the guest has its event, and may ask who its peer is.
         let mut sockets = self.sockets.lock();
         let joined = self.kernel.local_address(stack).and_then(|local| {
+            if !self.is_at(cookie, space, guest.as_fd(), &sockets) {
+                return Err(io::Error::from_raw_os_error(libc::ECONNABORTED));
+            }
             let p = space.join(v6)?;
+            // It may have left in between, and somebody else have come.
+            if !self.is_at(cookie, space, guest.as_fd(), &sockets) {
+                sys::reset_when_closed(p.as_fd());
+                return Err(io::Error::from_raw_os_error(libc::ECONNABORTED));
+            }
             if met.is_none() {
                 self.epoll.add(p.as_fd(), EpollEvent::new(EDGES, id))?;
             }
@@ -287,6 +296,22 @@ impl Machine {
         let relay = Relay::new(p, stack, &self.kernel);
         self.connections.insert(id, Connection::Open { cookie, relay, stack, names, queued: false });
         self.enqueue(id);
+    }
+
+    /// Whether the guest's socket is still where it was parked. Nobody tells us of a shutdown(2), which dissolves it
+    /// (inet_shutdown() in net/ipv4/af_inet.c), nor that it has timed out: its port may be anybody's then, also a service's of
+    /// the host. Asked without its lock, which the guest can hold once it is joined.
+    fn is_at(&self, cookie: Cookie, space: Space, guest: BorrowedFd<'_>, sockets: &Table) -> bool {
+        let is_parked = matches!(sockets.state(cookie), State::Connecting { space: at, .. } if at == space);
+        let (own, other) = space.ends();
+        is_parked
+            && match self.listeners.diag() {
+                Some(diag) => {
+                    diag.connection(own, other).is_ok_and(|f| f.is_some_and(|f| f.cookie == cookie))
+                }
+                // Without tcp_diag: what has left has hung up. So has who is shut down as soon as he is connected.
+                None => sys::poll_now(guest, 0) & libc::POLLHUP == 0,
+            }
     }
 
     fn up_and_reset(&mut self, id: Id) {

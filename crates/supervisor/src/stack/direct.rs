@@ -103,8 +103,7 @@ impl Machine {
     /// Brings P to the listener that it is to be accepted from.
     pub(super) fn introduce(&mut self, p: OwnedFd, met: &Met, space: Space) {
         // Who is not accepted is reset.
-        let reset = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
-        let _ = sys::set_option(p.as_fd(), libc::SOL_SOCKET, libc::SO_LINGER, &reset);
+        sys::reset_when_closed(p.as_fd());
         let (guest, own) = space.ends();
         // A connect(2) that did not wait says 0 once more, if all is well: to us, not to who has it then.
         let _ = sys::connect(p.as_fd(), for_family(guest.into(), self.listeners.is_v6(met.listener)));

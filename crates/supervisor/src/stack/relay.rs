@@ -134,7 +134,7 @@ impl Relay {
                 Step::Done
             }
             Err(Broken::Stack) => {
-                self.reset_guest();
+                sys::reset_when_closed(self.guest.as_fd());
                 kernel.close(stack);
                 Step::Done
             }
@@ -167,15 +167,8 @@ impl Relay {
 
     /// Resets both ends.
     pub(crate) fn cut(&self, kernel: &Kernel) {
-        self.reset_guest();
+        sys::reset_when_closed(self.guest.as_fd());
         kernel.abort(self.stack);
-    }
-
-    /// Closing P now sends a reset to the guest (SO_LINGER with time 0, socket(7)).
-    fn reset_guest(&self) {
-        let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
-        let set = sys::set_option(self.guest.as_fd(), libc::SOL_SOCKET, libc::SO_LINGER, &linger);
-        debug_assert!(set.is_ok(), "SO_LINGER is always to be had");
     }
 }
 
