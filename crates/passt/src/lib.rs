@@ -29,6 +29,7 @@
 #![deny(unsafe_code)]
 
 mod backend;
+mod batches;
 mod child;
 mod error;
 mod frames;

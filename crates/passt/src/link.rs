@@ -186,7 +186,7 @@ impl Link for PasstLink {
             State::Lost { .. } => return Some(now),
             State::Up { running, .. } => {
                 fds.push(entry(running.child.words.fd()));
-                running.wire.interests(fds);
+                return running.wire.interests(fds).map(|wait| now + wait);
             }
         }
         None

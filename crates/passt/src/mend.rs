@@ -1,4 +1,4 @@
-//! What passt of 2023 does wrongly, put right.
+//! What passt of 2023 does wrongly with a segment, put right; with several of them, see [`batches`](crate::batches).
 //!
 //! While a connection is being opened: it answers a refused connection with a reset that acknowledges the guest's SYN by its number, but
 //! not by its flag. Whoever has sent a SYN ignores such a reset (RFC 9293, 3.10.7.3), and would wait two
@@ -8,12 +8,6 @@
 //! And it resets the connection when the SYN is repeated, though its own socket is still on the way: no
 //! server more than a second away could be reached. The host's kernel repeats for both: passt is told once.
 //!
-//! And it may loop for ever when the stack resets a connection that is being opened: it is not told, and
-//! gives the attempt up by itself, after those ten seconds.
-//!
-//! The same when the stack refuses a connection that comes by a published port: whoever made it finds out
-//! after those ten seconds.
-//!
 //! And it takes the last address that a frame came from for the guest's only one: after the stack has
 //! looked for its neighbours by another, everything from the far sides of IPv6 would go there.
 
@@ -21,10 +15,13 @@ use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
+use crate::batches::{Batches, Kind};
+
 const ETHERNET: usize = 14;
 const IPV4: [u8; 2] = [0x08, 0x00];
 const IPV6: [u8; 2] = [0x86, 0xdd];
 const TCP: u8 = 6;
+const FIN: u8 = 1;
 const SYN: u8 = 1 << 1;
 const RST: u8 = 1 << 2;
 const ACK: u8 = 1 << 4;
@@ -38,7 +35,7 @@ const CHECKSUM: usize = 16;
 
 /// Whether a frame, whose headers are in `start`, comes from no address of IPv6 or a link-local one: the
 /// stack looks for routers, listeners and namesakes, which there are none of on this link.
-pub(crate) fn misleads(start: &[u8]) -> bool {
+fn misleads(start: &[u8]) -> bool {
     let source = |bytes: &[u8]| bytes.try_into().map(|bytes: [u8; 16]| Ipv6Addr::from(bytes));
     start.get(12..14) == Some(&IPV6[..])
         && start
@@ -66,16 +63,73 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// As many attempts are remembered before old ones are forgotten. One that is unknown is mended.
 const MOST: usize = 4096;
 
+/// What the connections of a passt are up to.
+#[derive(Debug)]
+pub(crate) struct Mend {
+    attempts: Attempts,
+    pub(crate) batches: Batches,
+}
+
+/// What becomes of a frame for passt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fate {
+    Goes,
+    /// Once passt has read what it was sent.
+    Waits(Peers),
+    /// passt is better off without it.
+    Stays,
+}
+
+/// Address of the far side, its port and the stack's.
+pub(crate) type Peers = ([u8; 16], u16, u16);
+
+impl Mend {
+    pub(crate) fn new() -> Self {
+        Mend { attempts: Attempts::default(), batches: Batches::new() }
+    }
+
+    /// A frame for passt, whose headers are in `start`.
+    pub(crate) fn sends(&mut self, start: &[u8]) -> Fate {
+        if misleads(start) {
+            return Fate::Stays;
+        }
+        let Some(Segment { ends: (_, to), offset }) = segment(start) else { return Fate::Goes };
+        let tcp = &start[offset..];
+        let peers = (to, u16_at(tcp, PORTS + 2), u16_at(tcp, PORTS));
+        if !self.attempts.sends(peers, tcp) {
+            return Fate::Stays;
+        }
+        if self.batches.must_wait(peers, kind(tcp)) { Fate::Waits(peers) } else { Fate::Goes }
+    }
+
+    /// A frame came from passt.
+    pub(crate) fn received(&mut self, frame: &mut [u8]) {
+        let Some(Segment { ends: (from, _), offset }) = segment(frame) else { return };
+        let tcp = &mut frame[offset..];
+        if tcp[FLAGS] & (RST | SYN) != 0 {
+            let peers = (from, u16_at(tcp, PORTS), u16_at(tcp, PORTS + 2));
+            self.batches.received(&peers, kind(tcp));
+            self.attempts.received(&peers, tcp);
+        }
+    }
+}
+
+fn kind(tcp: &[u8]) -> Kind {
+    match tcp[FLAGS] {
+        flags if flags & RST != 0 => Kind::Resets,
+        flags if flags & SYN != 0 => Kind::Opens,
+        flags if flags & FIN != 0 => Kind::Closes,
+        _ => Kind::Continues,
+    }
+}
+
 /// The attempts under way.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts {
+struct Attempts {
     known: HashMap<Peers, Attempt>,
     /// When old ones were forgotten last.
     swept: Option<Instant>,
 }
-
-/// Address of the far side, its port and the stack's.
-type Peers = ([u8; 16], u16, u16);
 
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
@@ -84,26 +138,21 @@ struct Attempt {
 }
 
 impl Attempts {
-    /// A frame for passt, whose headers are in `start`: whether it is to be sent.
-    pub(crate) fn sends(&mut self, start: &[u8]) -> bool {
-        let Some(Segment { ends: (_, to), offset }) = segment(start) else { return true };
-        let tcp = &start[offset..];
-        if tcp[FLAGS] & (RST | ACK) == RST | ACK && u32_at(tcp, NUMBER) == 0 {
-            // The answer to a SYN that is not welcome (RFC 9293, 3.10.7.1).
-            return false;
-        }
-        let now = Instant::now();
+    /// A segment for passt: whether it is to be sent.
+    fn sends(&mut self, peers: Peers, tcp: &[u8]) -> bool {
         if tcp[FLAGS] & RST != 0 {
-            return self.known.get(&peers_of(tcp, to)).is_none_or(|old| now - old.since >= PATIENCE);
+            self.known.remove(&peers);
+            return true;
         }
         if tcp[FLAGS] & (SYN | ACK) != SYN {
             return true;
         }
+        let now = Instant::now();
         if self.known.len() >= MOST && self.swept.is_none_or(|swept| now - swept >= SWEEP) {
             self.known.retain(|_, attempt| now - attempt.since < PATIENCE);
             self.swept = Some(now);
         }
-        let (peers, number) = (peers_of(tcp, to), u32_at(tcp, NUMBER));
+        let number = u32_at(tcp, NUMBER);
         let under_way = |old: &Attempt| old.number == number && now - old.since < PATIENCE;
         if self.known.get(&peers).is_some_and(under_way) {
             return false;
@@ -114,25 +163,14 @@ impl Attempts {
         true
     }
 
-    /// A frame came from passt.
-    pub(crate) fn received(&mut self, frame: &mut [u8]) {
-        let Some(Segment { ends: (from, _), offset }) = segment(frame) else { return };
-        let tcp = &mut frame[offset..];
-        if tcp[FLAGS] & (RST | SYN) == 0 {
-            return;
-        }
-        // Decided.
-        let attempt = self.known.remove(&(from, u16_at(tcp, PORTS), u16_at(tcp, PORTS + 2)));
+    /// A segment from passt that decides an attempt.
+    fn received(&mut self, peers: &Peers, tcp: &mut [u8]) {
+        let attempt = self.known.remove(peers);
         let unmarked = tcp[FLAGS] & (RST | ACK) == RST && u32_at(tcp, ACKNOWLEDGED) != 0;
         if unmarked && attempt.is_none_or(|attempt| attempt.since.elapsed() < PATIENCE) {
             mark(tcp);
         }
     }
-}
-
-/// Who a segment of the stack is between.
-fn peers_of(tcp: &[u8], to: [u8; 16]) -> Peers {
-    (to, u16_at(tcp, PORTS + 2), u16_at(tcp, PORTS))
 }
 
 /// Sets the flag. The checksum, a complement, changes by the difference (RFC 1624); the flags are the low
@@ -182,10 +220,16 @@ mod tests {
 
     use super::*;
 
+    impl Mend {
+        fn goes(&mut self, frame: &[u8]) -> bool {
+            self.sends(frame) != Fate::Stays
+        }
+    }
+
     type Step = PacketBuilderStep<etherparse::IpHeaders>;
 
     fn reset(frame: &mut [u8]) {
-        Attempts::default().received(frame);
+        Mend::new().received(frame);
     }
 
     fn packets() -> [Step; 2] {
@@ -233,7 +277,7 @@ mod tests {
             if bytes.len() > 14 && kind > 0 {
                 bytes[12..14].copy_from_slice(if kind == 1 { &IPV4 } else { &IPV6 });
             }
-            Attempts::default().sends(&bytes);
+            Mend::new().goes(&bytes);
             reset(&mut bytes);
         }
     }
@@ -256,61 +300,58 @@ mod tests {
     fn the_reset_that_gives_a_silent_far_side_up_is_left_alone() {
         for (syn, packet) in syns(6).into_iter().zip(packets()) {
             let given_up = frame(packet, 5, 7, RST);
-            let mut attempts = Attempts::default();
-            assert!(attempts.sends(&syn));
-            attempts.known.values_mut().for_each(|attempt| attempt.since -= PATIENCE);
+            let mut mend = Mend::new();
+            assert!(mend.goes(&syn));
+            mend.attempts.known.values_mut().for_each(|attempt| attempt.since -= PATIENCE);
             let mut seen = given_up.clone();
-            attempts.received(&mut seen);
+            mend.received(&mut seen);
             assert_eq!(seen, given_up);
             // The next SYN is another attempt.
-            assert!(attempts.sends(&syn));
-            attempts.received(&mut seen);
+            assert!(mend.goes(&syn));
+            mend.received(&mut seen);
             assert!(tcp(&seen).ack);
-            assert!(attempts.known.is_empty());
+            assert!(mend.attempts.known.is_empty());
         }
     }
 
     #[test]
     fn a_syn_is_sent_once_while_its_attempt_is_under_way() {
         for (syn, other) in syns(6).into_iter().zip(syns(7)) {
-            let mut attempts = Attempts::default();
-            let sent = [&syn, &syn, &other, &other, &syn].map(|frame| attempts.sends(frame));
+            let mut mend = Mend::new();
+            let sent = [&syn, &syn, &other, &other, &syn].map(|frame| mend.goes(frame));
             assert_eq!(sent, [true, false, true, false, true]);
-            attempts.known.values_mut().for_each(|attempt| attempt.since -= PATIENCE);
-            assert!(attempts.sends(&syn));
+            mend.attempts.known.values_mut().for_each(|attempt| attempt.since -= PATIENCE);
+            assert!(mend.goes(&syn));
         }
         for packet in packets() {
             let established = frame(packet, 5, 7, ACK);
-            let mut attempts = Attempts::default();
-            assert!(attempts.sends(&established) && attempts.sends(&established));
+            let mut mend = Mend::new();
+            assert!(mend.goes(&established) && mend.goes(&established));
         }
     }
 
     #[test]
-    fn the_stacks_reset_of_an_attempt_under_way_stays_here() {
+    fn an_attempt_that_the_stack_resets_is_under_way_no_more() {
         for syn in syns(6) {
             let mut reset = syn.clone();
             let flags = segment(&reset).unwrap().offset + FLAGS;
             reset[flags] = RST;
-            let mut attempts = Attempts::default();
-            // Of a connection that is open.
-            assert!(attempts.sends(&reset));
-            assert!(attempts.sends(&syn) && !attempts.sends(&reset));
-            attempts.known.values_mut().for_each(|attempt| attempt.since -= PATIENCE);
-            assert!(attempts.sends(&reset));
+            let mut mend = Mend::new();
+            assert!(mend.goes(&syn) && !mend.goes(&syn));
+            assert!(mend.goes(&reset) && mend.goes(&syn));
         }
     }
 
     #[test]
-    fn the_stacks_refusal_of_a_published_port_stays_here() {
-        for (refusal, packet) in syns(0).into_iter().zip(packets()) {
-            let mut refusal = refusal;
-            let flags = segment(&refusal).unwrap().offset + FLAGS;
-            refusal[flags] = RST | ACK;
-            let mut attempts = Attempts::default();
-            assert!(!attempts.sends(&refusal));
-            // One of a connection that was open has a number.
-            assert!(attempts.sends(&frame(packet, 5, 7, RST | ACK)));
+    fn a_segment_waits_for_one_that_must_be_alone() {
+        for [syn, reset] in syns(6).map(|syn| {
+            let mut reset = syn.clone();
+            reset[segment(&syn).unwrap().offset + FLAGS] = RST | ACK;
+            [syn, reset]
+        }) {
+            let mut mend = Mend::new();
+            assert_eq!(mend.sends(&syn), Fate::Goes);
+            assert!(matches!(mend.sends(&reset), Fate::Waits((_, 99, 40_000))));
         }
     }
 
@@ -341,13 +382,13 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut attempts = Attempts::default();
+        let mut mend = Mend::new();
         let [mut syn, _] = syns(6);
         for port in 0..=u16::MAX {
             syn[ETHERNET + 20..ETHERNET + 22].copy_from_slice(&port.to_be_bytes());
-            attempts.sends(&syn);
+            mend.goes(&syn);
         }
-        assert_eq!(attempts.known.len(), MOST);
+        assert_eq!(mend.attempts.known.len(), MOST);
     }
 
     #[test]

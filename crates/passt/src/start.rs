@@ -129,8 +129,8 @@ impl Attempt {
             }
             let entry = |fd| PollFd { fd, events: libc::POLLIN, revents: 0 };
             let mut fds = vec![entry(owner.as_raw_fd()), entry(self.child.words.fd())];
-            wire.interests(&mut fds);
-            let wait = if any { Duration::ZERO } else { left };
+            let look = wire.interests(&mut fds).unwrap_or(left);
+            let wait = if any { Duration::ZERO } else { left.min(look) };
             sys::poll(&mut fds, wait).map_err(|source| Lost::Io { doing: "wait for passt", source })?;
             if fds[0].revents != 0 {
                 return Ok(Greeted::Cancelled);

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use libc::{POLLIN, POLLOUT};
 use netshunt_backend::{PollFd, Sent};
@@ -11,7 +12,7 @@ use nix::sys::socket::{MsgFlags, recv, sendmsg};
 use tracing::trace;
 
 use crate::frames::{Decoder, LONGEST, PREFIX, SHORTEST, prefix};
-use crate::mend::{self, Attempts};
+use crate::mend::{Fate, Mend};
 use crate::sys;
 use crate::wire::{Lost, Wire};
 
@@ -30,8 +31,8 @@ pub(crate) struct StreamWire {
     inbox: Decoder,
     /// What is still to be sent: whole frames, but for the first, of which a part may be gone.
     outbox: Vec<u8>,
-    /// For a passt that needs them.
-    attempts: Option<Attempts>,
+    /// For a passt that needs it.
+    mend: Option<Mend>,
     /// The socket was full when last tried.
     full: bool,
     /// The last read found all there was: poll(2) tells of more.
@@ -47,7 +48,7 @@ impl StreamWire {
             socket: UnixStream::from(socket),
             inbox: Decoder::new(),
             outbox: Vec::with_capacity(FULL + 2 * LONGEST),
-            attempts: old.then(Attempts::default),
+            mend: old.then(Mend::new),
             full: false,
             dry: false,
             lost: None,
@@ -94,7 +95,19 @@ impl StreamWire {
         }
     }
 
+    /// Sends what waits for passt to have read everything, if it has.
+    fn release(&mut self) {
+        if let Some(mend) = &mut self.mend
+            && mend.batches.unsent() != 0
+            && self.outbox.is_empty()
+            && matches!(sys::unread(self.socket.as_fd()), Ok(0))
+        {
+            mend.batches.read(&mut self.outbox);
+        }
+    }
+
     fn flush(&mut self) -> Result<(), Lost> {
+        self.release();
         if !self.outbox.is_empty() {
             self.push(&[]);
         }
@@ -137,13 +150,21 @@ impl Wire for StreamWire {
         if self.full {
             return Sent::Busy;
         }
-        if let Some(attempts) = &mut self.attempts
-            && length <= SMALL
-            && frame.first().is_some_and(|start| mend::misleads(start) || !attempts.sends(start))
-        {
-            return Sent::Taken;
-        }
         let prefix = prefix(length);
+        let whole = || frame.iter().fold(prefix.to_vec(), |whole, piece| [&whole, &**piece].concat());
+        if let Some(mend) = &mut self.mend
+            && let Some(start) = frame.first()
+        {
+            match mend.sends(start) {
+                Fate::Goes => {}
+                Fate::Stays => return Sent::Taken,
+                Fate::Waits(peers) => {
+                    mend.batches.keep(peers, whole());
+                    self.release();
+                    return Sent::Taken;
+                }
+            }
+        }
         if length > SMALL && frame.len() < PIECES {
             let mut pieces = [IoSlice::new(&[]); PIECES + 1];
             pieces[0] = IoSlice::new(&prefix);
@@ -169,29 +190,33 @@ impl Wire for StreamWire {
         let mut any = false;
         while let Some(frame) = self.inbox.next().map_err(Lost::Protocol)? {
             any = true;
-            if let Some(attempts) = &mut self.attempts {
-                attempts.received(frame);
+            if let Some(mend) = &mut self.mend {
+                mend.received(frame);
             }
             deliver(frame);
         }
         Ok(any)
     }
 
-    fn interests(&mut self, fds: &mut Vec<PollFd>) {
+    fn interests(&mut self, fds: &mut Vec<PollFd>) -> Option<Duration> {
+        self.release();
         if !self.full && !self.outbox.is_empty() {
             // What it finds is told by `turn`.
             self.push(&[]);
         }
         let out = if self.full || self.lost.is_some() { POLLOUT } else { 0 };
         fds.push(PollFd { fd: self.socket.as_raw_fd(), events: POLLIN | out, revents: 0 });
+        self.mend.as_mut().and_then(|mend| mend.batches.look())
     }
 
     fn unsent(&mut self) -> u64 {
         if !self.full {
+            self.release();
             // What it finds is told by `turn`.
             self.push(&[]);
         }
-        self.outbox.len() as u64 + sys::unread(self.socket.as_fd()).unwrap_or(0)
+        let waiting = self.mend.as_ref().map_or(0, |mend| mend.batches.unsent());
+        (self.outbox.len() + waiting) as u64 + sys::unread(self.socket.as_fd()).unwrap_or(0)
     }
 
     fn turn(&mut self, fds: &[PollFd]) -> Result<(), Lost> {
@@ -211,11 +236,13 @@ const _: () = assert!(PREFIX == size_of::<u32>());
 mod tests {
     use std::io::{Read, Write};
 
+    use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
+
     use super::*;
 
     fn pair() -> (StreamWire, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        theirs.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         (StreamWire::new(ours.into(), true), theirs)
     }
 
@@ -227,7 +254,7 @@ mod tests {
     fn turn(wire: &mut StreamWire) -> Result<(), Lost> {
         let mut fds = Vec::new();
         wire.interests(&mut fds);
-        sys::poll(&mut fds, std::time::Duration::from_secs(5)).unwrap();
+        sys::poll(&mut fds, Duration::from_secs(5)).unwrap();
         wire.turn(&fds)
     }
 
@@ -296,6 +323,30 @@ mod tests {
             drop(wire);
             assert_eq!(reader.join().unwrap(), sent * (length + PREFIX) as u64);
         }
+    }
+
+    #[test]
+    fn old_passt_never_reads_two_segments_of_a_closing_connection_at_once() {
+        let (mut wire, mut peer) = pair();
+        let packet = || PacketBuilder::ethernet2([4; 6], [2; 6]).ipv4([10, 0, 2, 15], [192, 0, 2, 10], 64);
+        let written = |step: PacketBuilderStep<TcpHeader>| {
+            let mut frame = Vec::new();
+            step.write(&mut frame, &[]).unwrap();
+            frame
+        };
+        let tcp = || packet().tcp(40_000, 80, 1, 65_535);
+        let segments = [tcp().ack(1).fin(), tcp().ack(2), tcp().ack(3), tcp().rst()].map(written);
+        for segment in &segments {
+            assert_eq!(wire.send(&[IoSlice::new(segment)]), Sent::Taken);
+        }
+        let mut buffer = [0; 1 << 10];
+        for segment in &segments {
+            assert_ne!(wire.unsent(), 0);
+            turn(&mut wire).unwrap();
+            let count = peer.read(&mut buffer).unwrap();
+            assert_eq!(buffer[..count], encoded(segment));
+        }
+        assert_eq!(wire.unsent(), 0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::time::Duration;
 
 use netshunt_backend::{PollFd, Sent};
 
@@ -15,8 +16,8 @@ pub(crate) trait Wire: Send + fmt::Debug {
     /// Delivers frames that have arrived, oldest first, a bounded number of them; whether there were any.
     fn receive(&mut self, deliver: &mut dyn FnMut(&[u8])) -> Result<bool, Lost>;
 
-    /// Appends the descriptors to poll.
-    fn interests(&mut self, fds: &mut Vec<PollFd>);
+    /// Appends the descriptors to poll; after how long at the latest to call [`turn`](Self::turn), if at all.
+    fn interests(&mut self, fds: &mut Vec<PollFd>) -> Option<Duration>;
 
     /// What it has taken and passt has not, in bytes or frames: 0 for nothing.
     fn unsent(&mut self) -> u64;

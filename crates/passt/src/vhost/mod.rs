@@ -32,6 +32,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 use std::time::Instant;
 
 use libc::{POLLIN, POLLOUT};
@@ -152,7 +153,7 @@ impl Wire for VhostWire {
         Ok(any)
     }
 
-    fn interests(&mut self, fds: &mut Vec<PollFd>) {
+    fn interests(&mut self, fds: &mut Vec<PollFd>) -> Option<Duration> {
         if self.transmit.flush(true) {
             self.transmit_kick.ring();
         }
@@ -165,6 +166,7 @@ impl Wire for VhostWire {
         let events = if ready { POLLIN | POLLOUT } else { POLLIN };
         fds.push(PollFd { fd: self.call.as_fd().as_raw_fd(), events: POLLIN, revents: 0 });
         fds.push(PollFd { fd: self.socket.as_raw_fd(), events, revents: 0 });
+        None
     }
 
     fn unsent(&mut self) -> u64 {
