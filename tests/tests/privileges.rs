@@ -166,3 +166,26 @@ except PermissionError: print('refused')
         assert_eq!(kept, natively);
     }
 }
+
+/// The bytes of the network meet C code there.
+#[test]
+fn the_stacks_thread_has_few_calls_left() {
+    let world = World::new();
+    let script = "echo ready; read end";
+    let mut running = world.netshunt_with(["--net=slirp"]).command(["sh", "-c", script]).stdin_pipe().start();
+    running.prints("ready\n");
+    let children =
+        fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.pid())).expect("it lives");
+    let supervisor = children.split_whitespace().next().expect("the front's child");
+    let threads = fs::read_dir(format!("/proc/{supervisor}/task")).expect("it lives").flatten();
+    let read = |thread: &fs::DirEntry, name: &str| fs::read_to_string(thread.path().join(name));
+    let is_stacks = |thread: &fs::DirEntry| read(thread, "comm").is_ok_and(|name| name == "netshunt-stack\n");
+    let statuses: Vec<String> =
+        threads.filter(is_stacks).filter_map(|thread| read(&thread, "status").ok()).collect();
+    let [status] = statuses.as_slice() else { panic!("one thread, not {statuses:?}") };
+    // SECCOMP_MODE_FILTER.
+    assert_eq!(fields(status, "Seccomp").collect::<Vec<_>>(), ["2"], "{status}");
+    assert_eq!(fields(status, "NoNewPrivs").collect::<Vec<_>>(), ["1"], "{status}");
+    running.write(b"end\n").expect("it waits for that");
+    running.wait().assert_success();
+}

@@ -24,6 +24,12 @@ impl Program {
     /// Takes it out. In the child, between fork(2) and execve(2), nothing may be allocated: do it before.
     #[must_use]
     pub fn new() -> Program {
+        Program::from_compiled(COMPILED)
+    }
+
+    /// One that libseccomp has exported (seccomp_export_bpf(3)) when another crate was built.
+    #[must_use]
+    pub fn from_compiled(compiled: &[u8]) -> Program {
         // u16 code, u8 jt, u8 jf, u32 k, in the machine's order.
         let instruction = |b: &[u8]| sock_filter {
             code: u16::from_ne_bytes([b[0], b[1]]),
@@ -31,7 +37,7 @@ impl Program {
             jf: b[3],
             k: u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
         };
-        Program { instructions: COMPILED.chunks_exact(size_of::<sock_filter>()).map(instruction).collect() }
+        Program { instructions: compiled.chunks_exact(size_of::<sock_filter>()).map(instruction).collect() }
     }
 
     /// How many instructions it has; the kernel takes up to 4096.
@@ -52,7 +58,16 @@ impl Program {
     /// The errno of prctl(2) or seccomp(2): `EBUSY` if the thread is under another listener already.
     pub fn install(&self, features: &Features) -> io::Result<ListenerNumber> {
         let flags = if features.wait_killable { libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV } else { 0 };
-        sys::install(&self.instructions, flags).map(ListenerNumber)
+        sys::install(&self.instructions, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | flags).map(ListenerNumber)
+    }
+
+    /// Puts the calling thread, and all it starts from now on, under a filter that notifies nobody. Calls that
+    /// it refuses are logged where the kernel logs them (seccomp(2), `SECCOMP_FILTER_FLAG_LOG`).
+    ///
+    /// # Errors
+    /// The errno of prctl(2) or seccomp(2).
+    pub fn confine(&self) -> io::Result<()> {
+        sys::install(&self.instructions, libc::SECCOMP_FILTER_FLAG_LOG).map(drop)
     }
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn set_sync_wake_up(listener: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Installs `program` on this thread and returns the number of the new listener.
+/// Installs `program` on this thread and returns the number of the new listener, if the flags ask for one, else 0.
 ///
 /// Async-signal-safe: two system calls, no allocation, errors are errno values.
 pub(crate) fn install(program: &[sock_filter], flags: libc::c_ulong) -> io::Result<RawFd> {
@@ -85,7 +85,7 @@ pub(crate) fn install(program: &[sock_filter], flags: libc::c_ulong) -> io::Resu
         libc::syscall(
             libc::SYS_seccomp,
             libc::c_ulong::from(libc::SECCOMP_SET_MODE_FILTER),
-            libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | flags,
+            flags,
             &raw const program,
         )
     })?;

@@ -99,14 +99,15 @@ impl Passt {
         let link = |recipe: Recipe, running: Running| {
             let resolver = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
             let network = plan::working(&recipe.network, running.v4, running.v6, &resolver);
-            PasstLink::new(network, recipe, running)
+            let program = recipe.program.clone();
+            PasstLink::new(network, recipe, running).map_err(|source| Reason::Start { program, source })
         };
         match recipe.start(owner) {
-            Ok(running) => Ok(link(recipe, running)),
+            Ok(running) => link(recipe, running),
             Err(Reason::Broken { why }) if recipe.vhost && self.options.mode == Mode::Auto => {
                 info!(why, "passt does not work with vhost-user here: as a stream, then");
                 let recipe = Recipe { vhost: false, ..recipe };
-                recipe.start(owner).map(|running| link(recipe, running))
+                recipe.start(owner).and_then(|running| link(recipe, running))
             }
             Err(reason) => Err(reason),
         }

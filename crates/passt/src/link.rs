@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use etherparse::PacketBuilder;
@@ -34,12 +35,13 @@ pub struct PasstLink {
     recipe: Arc<Recipe>,
     state: State,
     backoff: Backoff,
+    keeper: Keeper,
 }
 
 #[derive(Debug)]
 enum State {
     /// Another one is on its way.
-    Awaiting(Worker),
+    Awaiting(Attempt),
     /// It has been told, and nothing will change.
     Dead,
     /// The wire is no good any more; told at the next turn.
@@ -56,7 +58,11 @@ enum State {
 
 impl PasstLink {
     /// `network` is what works of the recipe's.
-    pub(crate) fn new(network: Network, recipe: Recipe, running: Running) -> Self {
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn new(network: Network, recipe: Recipe, running: Running) -> std::io::Result<Self> {
+        let keeper = Keeper::start()?;
         info!(
             program = %recipe.program.display(),
             pid = running.child.pid(),
@@ -66,7 +72,7 @@ impl PasstLink {
             "passt link open"
         );
         let state = State::Up { running, since: Instant::now() };
-        PasstLink { network, recipe: Arc::new(recipe), state, backoff: Backoff::default() }
+        Ok(PasstLink { network, recipe: Arc::new(recipe), state, backoff: Backoff::default(), keeper })
     }
 
     /// How frames get to passt: `stream` or `vhost-user`, as in the configuration.
@@ -87,29 +93,26 @@ impl PasstLink {
     /// Notes that the wire is lost.
     fn lose(&mut self, lost: Lost) {
         self.state = match mem::replace(&mut self.state, State::Dead) {
-            State::Up { running, since } => {
-                if !matches!(lost, Lost::Closed) {
-                    running.child.kill();
-                }
-                State::Lost { running, since, lost }
-            }
+            State::Up { running, since } => State::Lost { running, since, lost },
             other => other,
         };
     }
 
-    /// Has the next one started, by a thread that first looks after the last.
+    /// Has the next one started, after the last is buried.
     fn replace(&mut self, old: Option<(Running, Lost)>, lived: Duration) -> Result<(), LinkError> {
         let delay = self.backoff.after(lived);
-        let worker = Worker::send(self.recipe.clone(), old, delay)
+        let attempt = self
+            .keeper
+            .replace(self.recipe.clone(), old, delay)
             .map_err(|source| dead(&Error::Start { program: self.recipe.program.clone(), source }))?;
-        self.state = State::Awaiting(worker);
+        self.state = State::Awaiting(attempt);
         Ok(())
     }
 
     /// Looks whether the next one has started.
     fn arrive(&mut self, now: Instant) -> Result<Turned, LinkError> {
-        let State::Awaiting(worker) = &self.state else { return Ok(Turned::Alive) };
-        match worker.result.try_recv() {
+        let State::Awaiting(attempt) = &self.state else { return Ok(Turned::Alive) };
+        match attempt.result.try_recv() {
             Err(mpsc::TryRecvError::Empty) => Ok(Turned::Alive),
             Ok(Ok(running)) => {
                 let PasstLink { network, .. } = self;
@@ -181,7 +184,7 @@ impl Link for PasstLink {
     fn interests(&mut self, now: Instant, fds: &mut Vec<PollFd>) -> Option<Instant> {
         let entry = |fd| PollFd { fd, events: libc::POLLIN, revents: 0 };
         match &mut self.state {
-            State::Awaiting(worker) => fds.push(entry(worker.life.as_raw_fd())),
+            State::Awaiting(attempt) => fds.push(entry(attempt.life.as_raw_fd())),
             State::Dead => {}
             State::Lost { .. } => return Some(now),
             State::Up { running, .. } => {
@@ -249,30 +252,100 @@ fn dead(error: &Error) -> LinkError {
     LinkError::Dead { name: NAME, reason }
 }
 
-/// A thread that starts a passt.
+/// A thread that starts passts and buries them. It is there before the link is used: whoever uses it may be confined,
+/// and what is started then too.
 #[derive(Debug)]
-struct Worker {
-    /// Closed at the other end when the thread is done; closed at ours, the thread gives up.
+struct Keeper {
+    /// `None`: there will be no more.
+    orders: Option<mpsc::Sender<Order>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Order {
+    /// Waits `delay` after the burial of the `old` one, and tells how the start went before it closes `owner`.
+    Replace {
+        recipe: Arc<Recipe>,
+        old: Option<(Running, Lost)>,
+        delay: Duration,
+        owner: UnixStream,
+        result: mpsc::Sender<Result<Running, Error>>,
+    },
+    /// Nobody needs it any more.
+    End(Running),
+}
+
+/// One that is being started.
+#[derive(Debug)]
+struct Attempt {
+    /// Closed at the other end when it is decided; closed at ours, it is given up.
     life: UnixStream,
     result: mpsc::Receiver<Result<Running, Error>>,
 }
 
-impl Worker {
-    fn send(recipe: Arc<Recipe>, old: Option<(Running, Lost)>, delay: Duration) -> std::io::Result<Worker> {
+impl Keeper {
+    fn start() -> std::io::Result<Keeper> {
+        let (orders, inbox) = mpsc::channel::<Order>();
+        let thread = std::thread::Builder::new()
+            .name("netshunt-passt".to_owned())
+            .spawn(move || inbox.into_iter().for_each(Order::obey))?;
+        Ok(Keeper { orders: Some(orders), thread: Some(thread) })
+    }
+
+    fn replace(
+        &self,
+        recipe: Arc<Recipe>,
+        old: Option<(Running, Lost)>,
+        delay: Duration,
+    ) -> std::io::Result<Attempt> {
         let (life, owner) = UnixStream::pair()?;
         let (sender, result) = mpsc::channel();
-        std::thread::Builder::new().name("netshunt-passt".to_owned()).spawn(move || {
-            if let Some((running, lost)) = old {
-                bury(running, &lost);
+        self.order(Order::Replace { recipe, old, delay, owner, result: sender });
+        Ok(Attempt { life, result })
+    }
+
+    /// An order that nobody takes ends with its passt, and an attempt is seen to have failed.
+    fn order(&self, order: Order) {
+        if let Some(orders) = &self.orders {
+            let _ = orders.send(order);
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.orders = None;
+        // A panic there has been reported by the panic hook.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl Order {
+    fn obey(self) {
+        match self {
+            Order::Replace { recipe, old, delay, owner, result } => {
+                if let Some((running, lost)) = old {
+                    bury(running, &lost);
+                }
+                if !is_left_alone(&owner, delay) {
+                    // Without an owner nobody takes it, and it ends with the message.
+                    let _ = result.send(recipe.start(&owner));
+                }
+                // The last: it wakes the owner, who finds the result.
+                drop(owner);
             }
-            if !is_left_alone(&owner, delay) {
-                // Without an owner nobody takes it, and it ends with the message.
-                let _ = sender.send(recipe.start(&owner));
-            }
-            // The last: it wakes the owner, who finds the result.
-            drop(owner);
-        })?;
-        Ok(Worker { life, result })
+            Order::End(running) => drop(running),
+        }
+    }
+}
+
+impl Drop for PasstLink {
+    fn drop(&mut self) {
+        if let State::Up { running, .. } | State::Lost { running, .. } =
+            mem::replace(&mut self.state, State::Dead)
+        {
+            self.keeper.order(Order::End(running));
+        }
     }
 }
 
@@ -294,6 +367,9 @@ fn is_left_alone(owner: &UnixStream, delay: Duration) -> bool {
 fn bury(running: Running, lost: &Lost) {
     let Running { wire, child, .. } = running;
     let pid = child.pid();
+    if !matches!(lost, Lost::Closed) {
+        child.kill();
+    }
     drop(wire);
     let (end, words) = child.bury(GRACE);
     warn!(pid, reason = %lost, %end, words, "passt is gone: its connections are lost, another is started");

@@ -68,12 +68,14 @@ impl Looks {
     pub(super) fn look(&mut self, sought: Vec<Sought>, shared: Arc<Shared>) {
         self.looking = true;
         let features = self.features;
-        self.runtime.spawn_blocking(move || {
+        let look = move || {
             let start = Instant::now();
             let missing = missing(&sought, &shared.others(), &features);
             let looked = sought.iter().map(|one| one.cookie).collect();
             shared.ask(Command::Looked { looked, missing, took: start.elapsed() });
-        });
+        };
+        // Asked for here, a thread for it would be started by this one, and be as confined (`confine`).
+        self.runtime.spawn(async { drop(tokio::task::spawn_blocking(look)) });
     }
 
     /// Somebody has looked.

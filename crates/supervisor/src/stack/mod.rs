@@ -6,6 +6,7 @@
 //! may be lost in guest memory when this one may not.
 
 mod arrivals;
+mod confine;
 mod connections;
 mod datagrams;
 mod direct;

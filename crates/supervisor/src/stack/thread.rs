@@ -180,6 +180,7 @@ impl Machine {
         epoll
             .add(shared.ready_fd(), EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, COMMANDS))
             .map_err(|e| Error::System { doing: "watch an eventfd", source: e.into() })?;
+        super::confine::enter()?;
         Ok(Machine {
             kernel,
             nic,
