@@ -46,7 +46,8 @@ fn v4(bytes: &[u8]) -> Option<SocketAddrV4> {
 fn v6(bytes: &[u8]) -> Option<SocketAddrV6> {
     let head = bytes.get(..V6_SHORT)?;
     let port = u16::from_be_bytes([head[2], head[3]]);
-    let flow = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
+    // As it lies in memory: that is how std and the stack's binding write it again.
+    let flow = u32::from_ne_bytes([head[4], head[5], head[6], head[7]]);
     let ip: [u8; 16] = head[8..24].try_into().ok()?;
     let scope = bytes.get(24..28).and_then(|b| b.try_into().ok()).map_or(0, u32::from_ne_bytes);
     Some(SocketAddrV6::new(Ipv6Addr::from(ip), port, flow, scope))
@@ -74,7 +75,7 @@ fn encode_v6(address: SocketAddrV6) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(V6);
     bytes.extend((libc::AF_INET6 as u16).to_ne_bytes());
     bytes.extend(address.port().to_be_bytes());
-    bytes.extend(address.flowinfo().to_be_bytes());
+    bytes.extend(address.flowinfo().to_ne_bytes());
     bytes.extend(address.ip().octets());
     bytes.extend(address.scope_id().to_ne_bytes());
     bytes
@@ -139,6 +140,8 @@ pub(crate) fn destination(address: SocketAddr, from: Option<SocketAddr>) -> Sock
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -187,6 +190,15 @@ mod tests {
         assert_eq!(of_family(&v4, true), Err(libc::EINVAL));
         assert_eq!(of_family(&[1, 0, b'a'], false), Err(libc::EINVAL));
         assert_eq!(of_family(&[], false), Err(libc::EINVAL));
+    }
+
+    #[test]
+    fn a_flow_label_reaches_the_stack_as_it_was_written() {
+        let mut bytes = encode("[2001:db8::1]:443".parse().unwrap(), true);
+        bytes[4..8].copy_from_slice(&[0, 1, 2, 3]);
+        let Some(Address::Inet(address)) = Address::parse(&bytes) else { panic!("no address") };
+        assert_eq!(netshunt_lkl::Name::from(address).bytes(), bytes);
+        assert_eq!(encode(address, true), bytes);
     }
 
     #[test]

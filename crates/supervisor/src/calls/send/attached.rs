@@ -174,6 +174,10 @@ impl Sender {
     fn claim(&self, control: &mut Control, claim: [u8; 12]) -> Result<(), i32> {
         let word = |at: usize| u32::from_ne_bytes(std::array::from_fn(|n| claim[at + n]));
         let (process, user, group) = (word(0), word(4), word(8));
+        // No user and no group: uid_valid() comes first.
+        if user == u32::MAX || group == u32::MAX {
+            return Err(libc::EINVAL);
+        }
         let own = process == self.own_process
             && self.users[..3].contains(&user)
             && self.groups[..3].contains(&group);
@@ -196,6 +200,8 @@ impl Sender {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests {
     use netshunt_notify::{Features, Tid};
@@ -252,6 +258,9 @@ mod tests {
             assert_eq!(claim(process, user, group).unwrap_err(), libc::EPERM);
         }
         assert_eq!(claim(std::process::id(), user, group + 1).unwrap_err(), libc::EPERM);
+        for (user, group) in [(u32::MAX, group), (user, u32::MAX)] {
+            assert_eq!(claim(std::process::id(), user, group).unwrap_err(), libc::EINVAL);
+        }
     }
 
     #[test]
