@@ -3,6 +3,9 @@
 //! pass pointers to the kernel.
 #![allow(unsafe_code)]
 
+#[cfg(test)]
+pub(crate) mod arena;
+
 use std::ffi::CStr;
 use std::hash::{BuildHasher, RandomState};
 use std::io;

@@ -125,7 +125,7 @@ fn bound(input: &mut Input<'_>) {
         }
         // What is no address of the family's is refused before it is looked at.
         (Ok(_), Err(errno)) => {
-            assert!([libc::EADDRNOTAVAIL, libc::EINVAL, libc::ENODEV].contains(&errno), "{errno}")
+            assert!([libc::EADDRNOTAVAIL, libc::EINVAL, libc::ENODEV].contains(&errno), "{errno}");
         }
         // bind(2) of IPv4 takes AF_UNSPEC with INADDR_ANY, which calls/listen.rs knows.
         (Err(errno), Ok(())) => assert_eq!((errno, &bytes[..2]), (libc::EAFNOSUPPORT, &[0; 2][..])),

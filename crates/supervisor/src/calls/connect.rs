@@ -15,6 +15,7 @@ use netshunt_policy::{Destination, Proto, Verdict};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tracing::{Level, debug, enabled, trace};
 
+use super::arguments::Arguments;
 use super::{Calls, Kind, Subject, errno, guarded};
 use crate::address::{Address, STORAGE, canonical, destination, for_family, of_family};
 use crate::errand::Errand;
@@ -505,7 +506,7 @@ impl Drop for Slot {
 
 /// Copies a `struct sockaddr` from the guest (move_addr_to_kernel() in net/socket.c).
 pub(super) fn read_address(
-    notification: &Notification,
+    notification: &impl Arguments,
     buffer: usize,
     length: usize,
 ) -> Result<Vec<u8>, i32> {

@@ -3,6 +3,7 @@
 
 use netshunt_notify::{Notification, TargetAddr};
 
+use super::arguments::Arguments;
 use super::{Calls, Kind};
 use crate::stack::{Command, Interfaces};
 use crate::sys;
@@ -134,11 +135,12 @@ fn read_argument(notification: &Notification, at: TargetAddr) -> Result<[u8; IFR
     Ok(argument)
 }
 
-fn read_list(notification: &Notification, at: TargetAddr) -> Result<Asked, i32> {
+fn read_list(notification: &impl Arguments, at: TargetAddr) -> Result<Asked, i32> {
     let mut list = [0; IFCONF];
     notification.read(at, &mut list).map_err(|_| libc::EFAULT)?;
     let [a, b, c, d, ..] = list;
-    let room = usize::try_from(i32::from_ne_bytes([a, b, c, d])).map_err(|_| libc::EINVAL)?;
+    // Less than nothing has room for nothing (inet_gifconf() in net/ipv4/devinet.c).
+    let room = usize::try_from(i32::from_ne_bytes([a, b, c, d])).unwrap_or_default();
     let mut buffer = [0; 8];
     buffer.copy_from_slice(&list[IFCONF_BUFFER..]);
     Ok(Asked::All { at, buffer: TargetAddr(u64::from_ne_bytes(buffer)), room })
@@ -163,6 +165,8 @@ impl Asked {
     }
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 //! it; what nobody handles is refused and logged.
 
 mod accept;
+mod arguments;
 mod connect;
 mod ends;
 mod inet;
@@ -70,6 +71,8 @@ pub(crate) struct Calls {
 }
 
 pub(crate) use accept::Accepts;
+#[cfg(test)]
+pub(crate) use arguments::Arguments;
 pub(crate) use ends::Resolver;
 pub(crate) use ioctl::Asked;
 pub(crate) use receive::{Call as ReceiveCall, Receive};

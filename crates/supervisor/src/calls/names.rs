@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use netshunt_notify::{Notification, TargetAddr};
 
+use super::arguments::Arguments;
 use super::{Calls, Kind, Subject, guarded};
 use crate::address::encode;
 use crate::ends::End;
@@ -118,7 +119,7 @@ pub(super) fn write_name(notification: Notification, name: &[u8]) {
 
 /// Writes as much of `bytes` as the guest's buffer has room for, and `reported` as its length.
 pub(super) fn write_sized(
-    notification: &Notification,
+    notification: &impl Arguments,
     buffer: usize,
     length: usize,
     bytes: &[u8],
@@ -134,3 +135,6 @@ pub(super) fn write_sized(
     }
     notification.write(length, &(reported as u32).to_ne_bytes()).map_err(|_| libc::EFAULT)
 }
+
+#[cfg(test)]
+mod fuzz;

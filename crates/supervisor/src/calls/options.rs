@@ -3,6 +3,7 @@
 use netshunt_notify::{Notification, setting_linger};
 use tracing::debug;
 
+use super::arguments::Arguments;
 use super::names::write_sized;
 use super::{Calls, Kind, Subject, guarded};
 use crate::options::{
@@ -226,6 +227,7 @@ fn is_sensible(option: &StackOption) -> Result<(), i32> {
     match (option.level, option.name, value) {
         (libc::IPPROTO_TCP, name, None) if name != libc::TCP_CONGESTION => Err(libc::EINVAL),
         (libc::IPPROTO_TCP, libc::TCP_FASTOPEN | libc::TCP_USER_TIMEOUT, Some(..0)) => Err(libc::EINVAL),
+        (libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, Some(..0 | 2..)) => Err(libc::EINVAL),
         (libc::SOL_SOCKET, libc::SO_REUSEPORT, None) => Err(libc::EINVAL),
         // MAX_TCP_SYNCNT of include/net/tcp.h.
         (libc::IPPROTO_TCP, libc::TCP_SYNCNT, Some(..1 | 128..)) => Err(libc::EINVAL),
@@ -251,7 +253,7 @@ fn set_on_host(notification: &Notification, subject: &Subject, option: &StackOpt
     }
 }
 
-pub(super) fn read_option(notification: &Notification) -> Result<StackOption, i32> {
+pub(super) fn read_option(notification: &impl Arguments) -> Result<StackOption, i32> {
     let length = usize::try_from(notification.int_arg(4)).map_err(|_| libc::EINVAL)?;
     if length > LONGEST {
         return Err(libc::EINVAL);
@@ -267,7 +269,7 @@ pub(super) fn read_option(notification: &Notification) -> Result<StackOption, i3
 }
 
 /// How much of an option's value is wanted (argument 4).
-pub(super) fn read_room(notification: &Notification) -> Result<usize, i32> {
+pub(super) fn read_room(notification: &impl Arguments) -> Result<usize, i32> {
     let mut room = [0; 4];
     notification.read(notification.addr_arg(4), &mut room).map_err(|_| libc::EFAULT)?;
     let room = usize::try_from(i32::from_ne_bytes(room)).map_err(|_| libc::EINVAL)?;
@@ -275,7 +277,7 @@ pub(super) fn read_room(notification: &Notification) -> Result<usize, i32> {
 }
 
 /// Writes an option's value: cut to the guest's buffer, as is the length.
-pub(super) fn write_value(notification: &Notification, value: &[u8]) -> Result<(), i32> {
+pub(super) fn write_value(notification: &impl Arguments, value: &[u8]) -> Result<(), i32> {
     let mut room = [0; 4];
     notification.read(notification.addr_arg(4), &mut room).map_err(|_| libc::EFAULT)?;
     let room = usize::try_from(i32::from_ne_bytes(room)).map_err(|_| libc::EINVAL)?;
@@ -292,3 +294,6 @@ pub(super) fn reply(question: Question, result: Result<Vec<u8>, i32>) {
     let written = result.and_then(|value| write_value(&question.notification, &value));
     answer(question.notification, written);
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -14,6 +14,7 @@ use netshunt_notify::{Duplicate, GuestThread, Notification};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use self::place::{Pieces, Place};
+use super::arguments::Arguments;
 use super::{Calls, Subject, errno};
 use crate::ends::{End, Run};
 use crate::pending::Pending;
@@ -299,7 +300,7 @@ fn is_readable(socket: &Duplicate) -> bool {
 }
 
 /// The `struct timespec` of a recvmmsg(2); `None` means for ever.
-fn read_patience(notification: &Notification) -> Result<Option<Duration>, i32> {
+fn read_patience(notification: &impl Arguments) -> Result<Option<Duration>, i32> {
     let at = notification.addr_arg(4);
     if at.is_null() {
         return Ok(None);

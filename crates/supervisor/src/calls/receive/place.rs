@@ -1,8 +1,9 @@
 //! Where a guest wants a message: `struct msghdr` and `struct mmsghdr` (recvmsg(2), recvmmsg(2)), or
 //! the arguments of recvfrom(2). The checks and their errno are those of net/socket.c.
 
-use netshunt_notify::{Notification, TargetAddr};
+use netshunt_notify::TargetAddr;
 
+use crate::calls::arguments::Arguments;
 use crate::ends::Run;
 
 /// `struct msghdr`, and that with `msg_len` behind it.
@@ -52,7 +53,7 @@ enum Header {
 }
 
 impl Place {
-    pub(super) fn beside(notification: &Notification) -> Self {
+    pub(super) fn beside(notification: &impl Arguments) -> Self {
         let room = usize::try_from(notification.arg(2)).unwrap_or(usize::MAX);
         Place {
             buffers: vec![(notification.addr_arg(1), room)],
@@ -61,12 +62,12 @@ impl Place {
         }
     }
 
-    pub(super) fn message(notification: &Notification, at: TargetAddr) -> Result<Self, i32> {
+    pub(super) fn message(notification: &impl Arguments, at: TargetAddr) -> Result<Self, i32> {
         Self::read(notification, at, false)
     }
 
     /// Those of a recvmmsg(2), up to the first that is wrong.
-    pub(super) fn messages(notification: &Notification) -> Result<Vec<Self>, i32> {
+    pub(super) fn messages(notification: &impl Arguments) -> Result<Vec<Self>, i32> {
         let count = (notification.arg(2) as u32 as usize).min(MOST);
         let mut places: Vec<Self> = Vec::new();
         let mut buffers = 0;
@@ -87,11 +88,14 @@ impl Place {
         Ok(places)
     }
 
-    fn read(notification: &Notification, at: TargetAddr, many: bool) -> Result<Self, i32> {
+    fn read(notification: &impl Arguments, at: TargetAddr, many: bool) -> Result<Self, i32> {
         let mut header = [0; HEADER];
         notification.read(at, &mut header).map_err(|_| libc::EFAULT)?;
         let long = |at: usize| u64::from_ne_bytes(std::array::from_fn(|n| header[at + n]));
-        let name_room = usize::try_from(long(8) as u32 as i32).map_err(|_| libc::EINVAL)?;
+        // Without a name its length means nothing (__copy_msghdr() in net/socket.c).
+        let name = TargetAddr(long(0));
+        let name_room = if name.is_null() { 0 } else { long(8) as u32 as i32 };
+        let name_room = usize::try_from(name_room).map_err(|_| libc::EINVAL)?;
         let count = usize::try_from(long(24)).ok().filter(|&n| n <= MOST).ok_or(libc::EMSGSIZE)?;
         let mut list = vec![0; count * 16];
         if count > 0 {
@@ -102,11 +106,14 @@ impl Place {
             let length = isize::try_from(half(8)).map_err(|_| libc::EINVAL)?;
             Ok((TargetAddr(half(0)), length.unsigned_abs()))
         });
-        let control_room = usize::try_from(long(40)).unwrap_or(usize::MAX);
+        // There may be a length without a place: it has room for nothing (put_cmsg() in net/core/scm.c).
+        let control = TargetAddr(long(32));
+        let control_room =
+            if control.is_null() { 0 } else { usize::try_from(long(40)).unwrap_or(usize::MAX) };
         Ok(Place {
             buffers: buffers.collect::<Result<_, i32>>()?,
-            name: TargetAddr(long(0)),
-            header: Header::Message { at, name_room, control: TargetAddr(long(32)), control_room, many },
+            name,
+            header: Header::Message { at, name_room, control, control_room, many },
         })
     }
 
@@ -119,7 +126,7 @@ impl Place {
     /// returns. `asked` are the call's flags, `told` what else is to be told in `msg_flags`.
     pub(super) fn fill(
         &self,
-        notification: &Notification,
+        notification: &impl Arguments,
         data: &[u8],
         length: usize,
         run: &Run,
@@ -137,6 +144,7 @@ impl Place {
         }
         let returned = if asked & libc::MSG_TRUNC != 0 { length } else { data.len() };
         match &self.header {
+            Header::Beside { .. } if self.name.is_null() => {}
             Header::Beside { length: at } => {
                 let mut room = [0; 4];
                 notification.read(*at, &mut room).map_err(|_| libc::EFAULT)?;
@@ -178,7 +186,7 @@ impl Place {
 }
 
 /// The control messages that have room, the last of them perhaps cut (put_cmsg() in net/core/scm.c); and
-/// whether that is all of them.
+/// whether that is all of them. Of the last one the padding need not have room.
 fn cut_control(control: &[u8], room: usize) -> (Vec<u8>, bool) {
     if control.len() <= room {
         return (control.to_vec(), true);
@@ -189,23 +197,28 @@ fn cut_control(control: &[u8], room: usize) -> (Vec<u8>, bool) {
         let length = usize::try_from(u64::from_ne_bytes(*length)).unwrap_or(usize::MAX).min(rest.len());
         let left = room - kept.len();
         if left < CONTROL {
-            break;
+            return (kept, false);
         }
         if length > left {
             kept.extend((left as u64).to_ne_bytes());
             kept.extend(&rest[8..left]);
-            break;
+            return (kept, false);
         }
-        let whole = length.next_multiple_of(ALIGN).min(rest.len());
+        let whole = length.max(CONTROL).next_multiple_of(ALIGN).min(rest.len());
         kept.extend(&rest[..whole.min(left)]);
         rest = &rest[whole..];
     }
-    (kept, false)
+    (kept, true)
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
+    use crate::sys::arena::{Call, SIZE};
 
     fn message(length: u64, fill: u8) -> Vec<u8> {
         let mut bytes = [&length.to_ne_bytes()[..], &[fill; 8]].concat();
@@ -226,5 +239,44 @@ mod tests {
         assert_eq!(kept[..24], two[..24]);
         assert_eq!(kept[24..32], 16_u64.to_ne_bytes());
         assert_eq!(kept.len(), 40);
+    }
+
+    /// What is written for a datagram of one byte, in memory that begins with this header.
+    fn filled(header: [u64; 7], run: &Run) -> Result<[u64; 7], i32> {
+        const BASE: u64 = 1 << 20;
+        let mut memory = vec![0; SIZE];
+        memory[..HEADER].copy_from_slice(header.map(u64::to_ne_bytes).as_flattened());
+        let args = [0, BASE, 0, 0, 0, 0];
+        let call = Call { base: BASE, args, memory: RefCell::new(&mut memory) };
+        let (pieces, _) = Place::message(&call, TargetAddr(BASE))?.fill(&call, &[], 1, run, 0, 0)?;
+        for (at, bytes) in pieces {
+            call.write(at, &bytes).map_err(|_| libc::EFAULT)?;
+        }
+        let words = memory[..HEADER].chunks_exact(8);
+        let words: Vec<u64> = words.map(|word| u64::from_ne_bytes(word.try_into().unwrap())).collect();
+        Ok(words.try_into().unwrap())
+    }
+
+    #[test]
+    fn a_length_without_a_place_has_room_for_nothing() {
+        let run = Run { from: vec![2; 16], control: message(20, 1) };
+        let minus_one = u64::from(u32::MAX);
+        let flags = (libc::MSG_TRUNC | libc::MSG_CTRUNC) as u64;
+        // No name, of a length below zero; and no control messages, of 24 bytes.
+        let expected = [0, minus_one, 0, 0, 0, 0, flags];
+        assert_eq!(filled([0, minus_one, 0, 0, 0, 24, 0], &run), Ok(expected));
+        assert_eq!(filled([1 << 20, minus_one, 0, 0, 0, 0, 0], &run), Err(libc::EINVAL));
+    }
+
+    #[test]
+    fn a_message_without_its_padding_is_whole() {
+        // As much as CMSG_LEN() says, where CMSG_SPACE() would be 24.
+        let one = message(20, 1);
+        assert_eq!(cut_control(&one, 20), (one[..20].to_vec(), true));
+        assert!(!cut_control(&one, 19).1);
+        let two = [message(20, 1), message(28, 2)].concat();
+        assert_eq!(cut_control(&two, 52), (two[..52].to_vec(), true));
+        // The first is whole, and for the second there is no room.
+        assert_eq!(cut_control(&two, 20), (two[..20].to_vec(), false));
     }
 }

@@ -53,6 +53,11 @@ impl<'a> Attached<'a> {
         Attached { thread: &subject.thread, kind: subject.kind }
     }
 
+    #[cfg(test)]
+    pub(super) fn for_test(thread: &'a GuestThread, kind: Kind) -> Self {
+        Attached { thread, kind }
+    }
+
     /// What goes with a message without control messages of its own.
     pub(super) fn nothing(&self) -> Result<Control, i32> {
         self.take(&[])

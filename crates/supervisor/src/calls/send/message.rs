@@ -4,10 +4,11 @@
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
-use netshunt_notify::{Notification, TargetAddr};
+use netshunt_notify::TargetAddr;
 
 use super::attached::{Attached, Control, MOST_DESCRIPTORS};
 use crate::address::STORAGE;
+use crate::calls::arguments::Arguments;
 use crate::calls::connect::read_address;
 use crate::calls::{Kind, Subject, errno};
 use crate::ends::End;
@@ -23,10 +24,13 @@ const _: () = assert!(size_of::<libc::mmsghdr>() == ENTRY, "linux/socket.h");
 /// `UIO_MAXIOV` of linux/uio.h: buffers in a message, and messages in a call.
 const MOST: usize = 1024;
 
+/// `MAX_RW_COUNT` of linux/fs.h: a longer buffer is as long as this (import_ubuf() in lib/iov_iter.c).
+const MOST_BYTES: u64 = 0x7fff_f000;
+
 /// What is copied for one call. More of a stream is a short count; more messages are not counted.
 const BUDGET: usize = 4 << 20;
 
-/// `net.core.optmem_max` of Linux 6.6, the largest default so far.
+/// `net.core.optmem_max` of Linux 6.6, the largest default so far: less than that is taken (sock_kmalloc()).
 const MOST_CONTROL: usize = 128 << 10;
 
 /// How much a socket sends at a time.
@@ -131,21 +135,23 @@ impl Message {
 
 /// The message of a sendto(2).
 pub(super) fn beside(
-    notification: &Notification,
+    notification: &impl Arguments,
     limits: &Limits,
     attached: &Attached<'_>,
 ) -> Result<VecDeque<Message>, i32> {
-    let address = read_address(notification, 4, 5)?;
+    // Without a name its length means nothing.
+    let named = !notification.addr_arg(4).is_null();
+    let address = if named { read_address(notification, 4, 5)? } else { Vec::new() };
     let mut left = BUDGET;
-    let (data, cut) =
-        read_data(notification, &[(notification.arg(1), notification.arg(2))], limits, &mut left)?;
+    let length = notification.arg(2).min(MOST_BYTES);
+    let (data, cut) = read_data(notification, &[(notification.arg(1), length)], limits, &mut left)?;
     let control = attached.nothing()?;
     Ok(VecDeque::from([Message { address, data, control, cut, length: TargetAddr(0) }]))
 }
 
 /// The message of a sendmsg(2).
 pub(super) fn one(
-    notification: &Notification,
+    notification: &impl Arguments,
     limits: &Limits,
     attached: &Attached<'_>,
 ) -> Result<VecDeque<Message>, i32> {
@@ -155,7 +161,7 @@ pub(super) fn one(
 
 /// The messages of a sendmmsg(2), up to the first that is wrong: it is told by the next call.
 pub(super) fn many(
-    notification: &Notification,
+    notification: &impl Arguments,
     limits: &Limits,
     attached: &Attached<'_>,
 ) -> Result<VecDeque<Message>, i32> {
@@ -182,7 +188,7 @@ pub(super) fn many(
 }
 
 fn read(
-    notification: &Notification,
+    notification: &impl Arguments,
     at: TargetAddr,
     limits: &Limits,
     attached: &Attached<'_>,
@@ -192,8 +198,9 @@ fn read(
     notification.read(at, &mut header).map_err(|_| libc::EFAULT)?;
     let long = |at: usize| u64::from_ne_bytes(std::array::from_fn(|n| header[at + n]));
     let address = match (long(0), long(8) as u32 as i32) {
-        (_, ..0) => return Err(libc::EINVAL),
+        // Without a name its length means nothing (__copy_msghdr() in net/socket.c).
         (0, _) | (_, 0) => Vec::new(),
+        (_, ..0) => return Err(libc::EINVAL),
         (name, len) => copy(notification, name, (len as usize).min(STORAGE))?,
     };
     let buffers = usize::try_from(long(24)).ok().filter(|&n| n <= MOST).ok_or(libc::EMSGSIZE)?;
@@ -205,7 +212,9 @@ fn read(
             (half(0), half(8))
         })
         .collect();
-    let control = usize::try_from(long(40)).ok().filter(|&n| n <= MOST_CONTROL).ok_or(libc::ENOBUFS)?;
+    // Before what is attached is looked at (import_iovec() of copy_msghdr_from_user()).
+    total(&buffers)?;
+    let control = usize::try_from(long(40)).ok().filter(|&n| n < MOST_CONTROL).ok_or(libc::ENOBUFS)?;
     let control = attached.take(&copy(notification, long(32), control)?)?;
     let (data, cut) = read_data(notification, &buffers, limits, left)?;
     *left = left.saturating_sub(control.bytes.len() + buffers.len() * 16);
@@ -213,7 +222,7 @@ fn read(
     Ok(Message { address, data, control, cut, length })
 }
 
-fn copy(notification: &Notification, at: u64, len: usize) -> Result<Vec<u8>, i32> {
+fn copy(notification: &impl Arguments, at: u64, len: usize) -> Result<Vec<u8>, i32> {
     let mut bytes = vec![0; len];
     if len > 0 {
         notification.read(TargetAddr(at), &mut bytes).map_err(|_| libc::EFAULT)?;
@@ -221,18 +230,22 @@ fn copy(notification: &Notification, at: u64, len: usize) -> Result<Vec<u8>, i32
     Ok(bytes)
 }
 
+/// Bytes of all buffers.
+fn total(buffers: &[(u64, u64)]) -> Result<usize, i32> {
+    buffers.iter().try_fold(0usize, |total, &(_, len)| {
+        let len = isize::try_from(len).map_err(|_| libc::EINVAL)?;
+        Ok(total.saturating_add(len.unsigned_abs()))
+    })
+}
+
 /// Copies the data, and says whether that is not all of it.
 fn read_data(
-    notification: &Notification,
+    notification: &impl Arguments,
     buffers: &[(u64, u64)],
     limits: &Limits,
     left: &mut usize,
 ) -> Result<(Vec<u8>, bool), i32> {
-    let mut total = 0usize;
-    for &(_, len) in buffers {
-        let len = isize::try_from(len).map_err(|_| libc::EINVAL)?;
-        total = total.saturating_add(len.unsigned_abs());
-    }
+    let total = total(buffers)?;
     if limits.datagram.is_some_and(|most| total > most.min(BUDGET)) {
         return Err(libc::EMSGSIZE);
     }
@@ -252,4 +265,67 @@ fn read_data(
         }
     }
     Ok((data, size < total))
+}
+
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use netshunt_notify::{Features, GuestThread, Tid};
+
+    use super::*;
+    use crate::sys::arena::{Call, SIZE};
+
+    const BASE: u64 = 1 << 20;
+    const STREAM: Limits = Limits { datagram: None };
+    const DATAGRAM: Limits = Limits { datagram: Some(1000) };
+
+    /// What becomes of a sendmsg(2) with this header, and of a sendto(2) with these arguments.
+    fn read(header: [u64; 7], limits: &Limits) -> Result<Message, i32> {
+        with(&header, [0, BASE, 0, 0, 0, 0], |call, attached| one(call, limits, attached))
+    }
+
+    fn read_beside(args: [u64; 6], limits: &Limits) -> Result<Message, i32> {
+        with(&[], args, |call, attached| beside(call, limits, attached))
+    }
+
+    fn with(
+        words: &[u64],
+        args: [u64; 6],
+        read: impl FnOnce(&Call<'_>, &Attached<'_>) -> Result<VecDeque<Message>, i32>,
+    ) -> Result<Message, i32> {
+        let mut memory = vec![0; SIZE];
+        for (place, word) in memory.chunks_exact_mut(8).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        let call = Call { base: BASE, args, memory: RefCell::new(&mut memory) };
+        let thread = GuestThread::open(Tid(nix::unistd::gettid().as_raw()), &Features::detect().unwrap());
+        let thread = thread.unwrap();
+        Ok(read(&call, &Attached::for_test(&thread, Kind::Unix))?.pop_front().unwrap())
+    }
+
+    #[test]
+    fn a_length_without_a_name_means_nothing() {
+        let minus_one = u64::from(u32::MAX);
+        assert!(read([0, minus_one, 0, 0, 0, 0, 0], &STREAM).unwrap().address.is_empty());
+        assert_eq!(read([BASE, minus_one, 0, 0, 0, 0, 0], &STREAM).unwrap_err(), libc::EINVAL);
+        assert!(read_beside([0, BASE, 1, 0, 0, minus_one], &STREAM).unwrap().address.is_empty());
+        assert_eq!(read_beside([0, BASE, 1, 0, BASE, minus_one], &STREAM).unwrap_err(), libc::EINVAL);
+    }
+
+    #[test]
+    fn a_single_buffer_may_claim_any_length() {
+        assert_eq!(read_beside([0, BASE, u64::MAX, 0, 0, 0], &DATAGRAM).unwrap_err(), libc::EMSGSIZE);
+    }
+
+    #[test]
+    fn lengths_of_buffers_are_wrong_before_what_is_attached_is() {
+        // The last two words are the list of one buffer, too; control messages of 16 bytes are nowhere.
+        let mut words = [0, 0, BASE + 40, 1, 0, 16, 1 << 63];
+        assert_eq!(read(words, &STREAM).unwrap_err(), libc::EINVAL);
+        words[6] = 0;
+        assert_eq!(read(words, &STREAM).unwrap_err(), libc::EFAULT);
+    }
 }
