@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use crate::Tid;
 
@@ -24,7 +25,7 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) fn read(tid: Tid) -> io::Result<Status> {
-        let text = fs::read_to_string(format!("/proc/{tid}/status"))?;
+        let text = text(format!("/proc/{tid}/status").as_ref())?;
         Status::parse(&text).ok_or_else(|| io::Error::from_raw_os_error(libc::ESRCH))
     }
 
@@ -46,6 +47,11 @@ impl Status {
         }
         (status.tgid != 0).then_some(status)
     }
+}
+
+/// The text of a file of /proc that tells a thread's name: any bytes, or a part of what was text, as it is cut.
+pub(crate) fn text(path: &Path) -> io::Result<String> {
+    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
 /// Whether a pending signal will be taken by this thread and no other.
@@ -83,6 +89,8 @@ pub(crate) fn will_take_signal(tid: Tid) -> io::Result<bool> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -104,6 +112,16 @@ mod tests {
         );
         assert!(Status::parse(&text.replace("S (sleeping)", "Z (zombie)")).unwrap().dead);
         assert_eq!(Status::parse(""), None);
+    }
+
+    #[test]
+    fn a_thread_may_have_any_name() {
+        // A text of two-byte letters, cut after 15 bytes.
+        nix::sys::prctl::set_name(c"\xd0\xbf\xd0\xbf\xd0\xbf\xd0\xbf\xd0\xbf\xd0\xbf\xd0\xbf\xd0\xbf")
+            .unwrap();
+        let tid = Tid(nix::unistd::gettid().as_raw());
+        assert_eq!(Status::read(tid).unwrap().tgid, std::process::id().cast_signed());
+        assert!(!will_take_signal(tid).unwrap());
     }
 
     #[test]

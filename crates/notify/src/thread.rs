@@ -122,6 +122,14 @@ impl GuestThread {
         String::from_utf8_lossy(&bytes).trim_end_matches('\n').to_owned()
     }
 
+    /// What proc_pid_status(5) says of it. Its name, which may be any bytes, is made legible.
+    ///
+    /// # Errors
+    /// `ESRCH` or `ENOENT` if the thread is gone.
+    pub fn status(&self) -> io::Result<String> {
+        status::text(&self.proc_path("status"))
+    }
+
     /// Whether a signal is pending that this very thread is going to take, so that a call that waits
     /// ought to be [restarted](crate::Notification::restart). In doubt it says no.
     ///

@@ -31,7 +31,8 @@ pub(crate) fn list(but: &[i32]) -> io::Result<Vec<i32>> {
 
 /// The parent of a process that has not ended.
 fn parent(pid: i32) -> Option<i32> {
-    read(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    // A name may be any bytes.
+    read(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
 }
 
 /// The parent, from `/proc/PID/stat` (proc_pid_stat(5)).
@@ -46,6 +47,13 @@ fn read(stat: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_may_have_any_name() {
+        nix::sys::prctl::set_name(c"\xff) Z 1").unwrap();
+        let parent_of_us = parent(nix::unistd::gettid().as_raw());
+        assert_eq!(parent_of_us, Some(nix::unistd::getppid().as_raw()));
+    }
 
     #[test]
     fn a_process_ends_with_its_last_thread() {

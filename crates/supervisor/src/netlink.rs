@@ -128,6 +128,8 @@ pub(crate) fn field<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; 
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

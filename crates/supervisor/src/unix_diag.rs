@@ -97,6 +97,8 @@ fn bound(body: &[u8]) -> io::Result<Option<Bound>> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::os::fd::AsFd;

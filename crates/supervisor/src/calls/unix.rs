@@ -336,7 +336,7 @@ impl Gate {
         if !nix::unistd::geteuid().is_root() {
             return Ok(());
         }
-        let status = std::fs::read_to_string(subject.thread.proc_path("status")).map_err(|e| errno(&e))?;
+        let status = subject.thread.status().map_err(|e| errno(&e))?;
         let fs_id = |key: &str| {
             status
                 .lines()
@@ -521,7 +521,7 @@ fn unix_address(path: &Path) -> Result<Vec<u8>, i32> {
 }
 
 fn guest_umask(subject: &Subject) -> io::Result<Mode> {
-    let status = std::fs::read_to_string(subject.thread.proc_path("status"))?;
+    let status = subject.thread.status()?;
     let mask = status.lines().find_map(|l| l.strip_prefix("Umask:")).unwrap_or("0022").trim();
     let bits = u32::from_str_radix(mask, 8).map_err(io::Error::other)?;
     Ok(Mode::from_bits_truncate(bits))

@@ -55,7 +55,7 @@ fn set(input: &mut Input<'_>, arena: &mut Arena) {
         // All of a value is read here, of which the kernel reads what it needs.
         (Err(libc::EFAULT), _) if size > 4 => {}
         (ours, hosts) => {
-            assert_eq!(ours, hosts, "level {level} option {name} value {value:#x} of {size} at {at:x}")
+            assert_eq!(ours, hosts, "level {level} option {name} value {value:#x} of {size} at {at:x}");
         }
     }
 }

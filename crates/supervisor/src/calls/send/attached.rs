@@ -157,7 +157,7 @@ struct Sender {
 
 impl Sender {
     fn of(thread: &GuestThread) -> Result<Self, i32> {
-        let status = std::fs::read_to_string(thread.proc_path("status")).map_err(|_| libc::EPERM)?;
+        let status = thread.status().map_err(|_| libc::EPERM)?;
         Sender::parse(&status).ok_or(libc::EPERM)
     }
 

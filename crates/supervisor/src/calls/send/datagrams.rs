@@ -142,8 +142,11 @@ impl Look {
     /// `None` if the thread is gone.
     fn at(tid: Tid) -> io::Result<Option<Look>> {
         // Below `task`: the process's own file adds up all of its threads.
-        match std::fs::read_to_string(format!("/proc/{tid}/task/{tid}/stat")) {
-            Ok(stat) => Look::parse(&stat).map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into()),
+        match std::fs::read(format!("/proc/{tid}/task/{tid}/stat")) {
+            // The name in it may be any bytes.
+            Ok(stat) => Look::parse(&String::from_utf8_lossy(&stat))
+                .map(Some)
+                .ok_or_else(|| io::ErrorKind::InvalidData.into()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
             Err(error) => Err(error),
@@ -260,6 +263,13 @@ mod tests {
         assert!(matches!(&stage, Stage::None(continued) if continued.len() == 1));
         assert!(!stage.remember(Tid(0)));
         end();
+    }
+
+    #[test]
+    fn a_thread_may_have_any_name() {
+        nix::sys::prctl::set_name(c"\xff) Z 1").unwrap();
+        let look = Look::at(Tid(nix::unistd::gettid().as_raw())).unwrap().unwrap();
+        assert_eq!(look.state, 'R');
     }
 
     #[test]
