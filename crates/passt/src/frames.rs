@@ -72,6 +72,8 @@ impl std::fmt::Debug for Decoder {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use proptest::collection::vec;
     use proptest::prelude::*;

@@ -152,6 +152,8 @@ pub(crate) fn working(plan: &Network, v4: bool, v6: bool, resolver: &str) -> Net
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -18,6 +18,8 @@
 mod bell;
 #[cfg(test)]
 mod device;
+#[cfg(test)]
+mod fuzz;
 mod message;
 mod plan;
 mod receive;
