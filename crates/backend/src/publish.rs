@@ -179,6 +179,8 @@ impl fmt::Display for Publish {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

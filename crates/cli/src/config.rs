@@ -335,6 +335,8 @@ fn excerpt(text: &str, span: Option<Range<usize>>) -> String {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use std::ffi::OsString;
     use std::io::Write;

@@ -293,6 +293,8 @@ fn fault<T>(offset: usize, what: impl Into<String>) -> Result<T, Fault> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::{Rule, RuleError};

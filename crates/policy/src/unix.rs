@@ -158,14 +158,20 @@ fn canonical(path: &Path) -> Option<Cow<'_, [u8]>> {
     // `components` leaves out what means nothing; collecting writes it back without.
     let clean: PathBuf = path.components().collect();
     let bytes = clean.as_os_str().as_bytes();
-    for (alias, real) in ALIASES {
-        if let Some(rest) = bytes.strip_prefix(alias.as_bytes()) {
+    for (alias, real) in
+        ALIASES.iter().map(|(alias, real)| (alias.trim_end_matches('/'), real.trim_end_matches('/')))
+    {
+        if let Some(rest) =
+            bytes.strip_prefix(alias.as_bytes()).filter(|rest| matches!(rest, [] | [b'/', ..]))
+        {
             return Some([real.as_bytes(), rest].concat().into());
         }
     }
     Some(bytes.to_vec().into())
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +191,15 @@ mod tests {
     #[track_caller]
     fn open(policy: &UnixPolicy, path: &str) {
         assert_eq!(judge(policy, path), UnixVerdict::Allow, "{path} by {policy:?}");
+    }
+
+    #[test]
+    fn the_folder_of_an_alias_is_the_one_it_leads_to() {
+        let policy = "/var/run".parse().unwrap();
+        open(&policy, "/run/x");
+        open(&policy, "/var/run/x");
+        refused(&policy, "/var/running/x");
+        refused(&"/run".parse().unwrap(), "/var/running");
     }
 
     #[test]
