@@ -256,6 +256,8 @@ fn reset(syn: &[u8]) -> Option<[Vec<u8>; 2]> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -138,6 +138,8 @@ fn checksum(header: &[u8]) -> u16 {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use etherparse::{Ipv4HeaderSlice, PacketBuilder};
     use proptest::prelude::*;

@@ -85,6 +85,8 @@ fn adjusted(sum: u16, old: &[u8], new: &[u8]) -> u16 {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
