@@ -334,6 +334,8 @@ fn stray_word(error: &clap::Error) -> Option<&str> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory;
 
