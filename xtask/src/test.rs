@@ -40,7 +40,7 @@ const GROUPS: &[(&str, Run)] = &[
     ("clippy", Run::Check(clippy)),
     ("doc", Run::Check(doc)),
     ("kernel", Run::Check(|| crate::build_kernel(false))),
-    ("unit", Run::Tests(|_| unit())),
+    ("unit", Run::Tests(unit)),
     // Every link as nobody; as root the one that needs no helper, and the one whose helper differs most
     // then, since it gives up root by itself.
     ("e2e-slirp-root", Run::Tests(|nightly| end_to_end("slirp", None, nightly))),
@@ -213,12 +213,12 @@ fn passt_setting(link: &str) -> String {
     format!("{TEST_PASST}={}", paths.join(":"))
 }
 
-/// Every test but the end-to-end ones.
-fn unit() -> Result<Outcome> {
+/// Every test but the end-to-end ones. Fuzz bodies are tried for longer at night (crates/fuzz).
+fn unit(nightly: bool) -> Result<Outcome> {
     let mut command = shell::cargo(&["test", "--workspace", "--exclude", "netshunt-tests", "--no-fail-fast"]);
     let setting = passt_setting("");
     let (name, value) = setting.split_once('=').expect("made so");
-    tests(command.env(name, value))
+    tests(command.env(name, value).env(TEST_NIGHTLY, i32::from(nightly).to_string()))
 }
 
 /// Real programs against real servers over one of the links: the harness as root (it makes network

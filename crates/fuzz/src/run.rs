@@ -18,7 +18,7 @@ const AT_NIGHT: u64 = 60;
 const TRIES_OF_A_FAILURE: usize = 2000;
 const TRIES_OF_A_STEP: usize = 100;
 /// As many are kept of one body by `NETSHUNT_FUZZ_KEEP`.
-const KEPT: usize = 48;
+const KEPT: usize = 24;
 
 /// Calls the body with each case that was kept under that name, and then with new ones, for as long as README.md says.
 ///

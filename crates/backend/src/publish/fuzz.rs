@@ -27,6 +27,8 @@ fn read(input: &mut Input<'_>) {
         "01",
         "0.0.0.0:",
         "80:80",
+        "9-8:9-8",
+        "9-8",
     ];
     let text = input.text(WORDS, 9);
     match text.parse::<Publish>() {

@@ -22,6 +22,10 @@ fn written(input: &mut Input<'_>) -> Vec<u8> {
         (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0, flags & 8 != 0);
     let mut frame = Vec::new();
     ip.tcp_header(header).write(&mut frame, &input.bytes(9)).unwrap();
+    if input.one_in(2) {
+        let small = u16::from(input.byte());
+        set_checksum(&mut frame, if v6 { ETHERNET + 40 } else { ETHERNET + 20 }, small);
+    }
     if input.one_in(3) {
         // A header of another length, a part, another protocol.
         let at = if v6 { *input.pick(&[ETHERNET + 6, 12, 13]) } else { *input.pick(&[14, 20, 21, 23, 12]) };
@@ -31,6 +35,18 @@ fn written(input: &mut Input<'_>) -> Vec<u8> {
         input.spoil(&mut frame);
     }
     frame
+}
+
+/// Has the checksum be that, and right, by another window (RFC 1071: a carry is added below).
+fn set_checksum(frame: &mut [u8], tcp: usize, wanted: u16) {
+    const WINDOW: usize = 14;
+    let (window, is) = (u16_at(&frame[tcp..], WINDOW), u16_at(&frame[tcp..], CHECKSUM));
+    let mut other = u32::from(window) + u32::from(is) + u32::from(!wanted);
+    while other > 0xffff {
+        other = (other & 0xffff) + (other >> 16);
+    }
+    frame[tcp + WINDOW..tcp + WINDOW + 2].copy_from_slice(&(other as u16).to_be_bytes());
+    frame[tcp + CHECKSUM..tcp + CHECKSUM + 2].copy_from_slice(&wanted.to_be_bytes());
 }
 
 /// Whether its checksum is right; `None` for what is no segment.

@@ -58,6 +58,11 @@ impl Device {
         self.memory.store(self.layout.used + 2, index);
     }
 
+    /// Shows more than there is.
+    pub(super) fn show_ahead(&self, by: u16) {
+        self.show_index(self.used.wrapping_add(by));
+    }
+
     /// Whether the driver wants to be called.
     pub(super) fn wants_call(&self) -> bool {
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);

@@ -18,7 +18,8 @@ fn answers(input: &mut Input<'_>) -> (Vec<u8>, bool) {
     let mut rest = vec![3, 2, 5];
     (0..2).for_each(|_| rest.extend([8, 10, 9, 13, 12, 18]));
     let requests = [1, 15].into_iter().chain(rest).take(if confirms { 17 } else { 2 });
-    let (mut bytes, mut agreed) = (Vec::new(), true);
+    // Whether the features were answered rightly, and by these is to be confirmed what follows.
+    let (mut bytes, mut agreed, mut says) = (Vec::new(), true, confirms);
     for request in requests {
         let mut words = [request, 1 | 4, 8];
         let mut value = match request {
@@ -34,20 +35,23 @@ fn answers(input: &mut Input<'_>) -> (Vec<u8>, bool) {
         if input.one_in(40) {
             value ^= 1 << (input.byte() % 64);
         }
-        agreed &= words[0] == request && words[1] & 7 == 5 && words[2] == 8;
-        agreed &= match request {
-            1 => value & FEATURES == FEATURES,
-            15 => (value & REPLY_ACK != 0) == confirms,
-            _ => value == 0,
-        };
+        let features = [1, 15].contains(&request);
+        let mut right = words[0] == request && words[1] & 7 == 5 && words[2] == 8;
+        match request {
+            1 => right &= value & FEATURES == FEATURES,
+            15 => says = value & REPLY_ACK != 0,
+            _ => right &= value == 0,
+        }
+        // What need not be confirmed is not read.
+        agreed &= right || (!features && !says);
         bytes.extend(words.iter().flat_map(|word| word.to_ne_bytes()).chain(value.to_ne_bytes()));
         if input.one_in(60) {
             bytes.truncate(bytes.len() - 1 - input.up_to(18));
-            agreed = false;
+            agreed &= !features && !says;
             break;
         }
     }
-    (bytes, agreed)
+    (bytes, agreed && (confirms || !says))
 }
 
 /// Nothing but what was answered rightly makes a wire, and nothing takes longer than it may.
@@ -92,7 +96,10 @@ impl Sides {
 }
 
 fn frame(length: usize) -> Vec<u8> {
-    (0..length).map(|n| (n * 7 + length) as u8).collect()
+    let mut frame = vec![length as u8; length];
+    // Each of its buffers holds something else.
+    frame.iter_mut().step_by(1000).enumerate().for_each(|(n, byte)| *byte ^= 1 + n as u8);
+    frame
 }
 
 /// Bytes somewhere in the memory: in the rings more often than elsewhere.
@@ -138,9 +145,14 @@ fn written(input: &mut Input<'_>) {
                 }
             }
             4 | 5 => {
-                let frame = frame(*input.pick(&[60, 0, 14, 2293, 9000, 65_535]));
-                if sides.deliver.deliver(&frame) {
-                    coming.push(frame);
+                let length = *input.pick(&[60, 0, 14, 2293, 9000, 65_535, 20_000, 65_536, 70_000]);
+                honest &= length <= FRAME;
+                let frame = frame(length);
+                let times = if input.one_in(2) { 1 + input.up_to(31) } else { 1 };
+                for _ in 0..times {
+                    if sides.deliver.deliver(&frame) {
+                        coming.push(frame.clone());
+                    }
                 }
                 sides.deliver.show();
             }
@@ -179,6 +191,10 @@ fn written(input: &mut Input<'_>) {
             _ => {
                 honest = false;
                 let device = if input.one_in(2) { &mut sides.deliver } else { &mut sides.take };
+                if input.one_in(3) {
+                    device.show_ahead(input.byte().into());
+                    continue;
+                }
                 device.give(input.up_to(40) as u32, input.length(&[2304, HEADER as u64]) as u32);
                 match input.one_in(4) {
                     true => device.show_index(input.short()),

@@ -14,9 +14,10 @@ fn datagram(input: &mut Input<'_>, id: u8) -> Datagram {
     let length = if input.one_in(24) { 60_000 + input.up_to(5507) } else { 50 + input.up_to(800) };
     let size = 8 * (1 + input.up_to(60)).max(length / 24 / 8);
     let mut whole = Vec::new();
-    let data: Vec<u8> = (0..=255).map(|n| n ^ id).cycle().take(length).collect();
+    let mut data = vec![id; length];
+    data.iter_mut().step_by(50).enumerate().for_each(|(n, byte)| *byte ^= n as u8);
     let ip = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 2, 15], [10, 0, 2, 2], 64);
-    ip.udp(1, 2).write(&mut whole, &data).unwrap();
+    ip.write(&mut whole, etherparse::IpNumber::UDP, &data).unwrap();
     let (header, data) = whole.split_at(34);
     let count = data.len().div_ceil(size);
     let pieces = data.chunks(size).enumerate().map(|(n, piece)| {
@@ -50,14 +51,17 @@ fn plainly(offered: &[Vec<u8>], key: Key) -> Option<Vec<u8>> {
 }
 
 fn joined(input: &mut Input<'_>) {
-    let mut coming: Vec<Datagram> = (0..=input.up_to(2)).map(|id| datagram(input, id as u8)).collect();
+    let count = if input.one_in(8) { 20 } else { 1 + input.up_to(2) };
+    let mut coming: Vec<Datagram> = (0..count).map(|id| datagram(input, id as u8)).collect();
     coming.iter_mut().for_each(|datagram| datagram.pieces.reverse());
     let total: usize = coming.iter().map(|datagram| datagram.pieces.len()).sum();
-    let (mut fragments, mut offered, mut honest, mut complete) = (Fragments::default(), Vec::new(), true, 0);
+    let (mut fragments, mut offered, mut complete) = (Fragments::default(), Vec::new(), 0);
+    // More at a time than are kept are lost, too.
+    let mut honest = coming.len() <= PARTIAL;
     let whole = coming.iter().filter(|datagram| datagram.pieces.len() > 1).count();
-    for _ in 0..total + 4 {
-        let which = input.up_to(coming.len() - 1);
-        // What is left when the case says nothing more comes in order.
+    for turn in 0..total + 4 {
+        // What is left when the case says nothing more comes in turns.
+        let which = if input.is_empty() { turn % coming.len() } else { input.up_to(coming.len() - 1) };
         let at =
             (which..which + coming.len()).map(|n| n % coming.len()).find(|n| !coming[*n].pieces.is_empty());
         let Some(at) = at else { break };
