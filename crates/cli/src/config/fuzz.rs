@@ -70,8 +70,9 @@ fn read(input: &mut Input<'_>) {
             let told = format!("{error:#}");
             let rest = told.strip_prefix(&name).expect("it names the file");
             let line = rest.strip_prefix(':').and_then(|rest| rest.split(':').next()?.parse::<usize>().ok());
-            let kind: String = rest.chars().filter(|c| c.is_alphabetic()).take(12).collect();
-            input.reached(kind);
+            // Without what is quoted.
+            let kind: String = rest.split('`').step_by(2).collect();
+            input.reached(kind.chars().filter(|c| c.is_alphabetic()).take(9).collect::<String>());
             let line = line.expect("it names the line");
             assert!((1..=text.matches('\n').count() + 1).contains(&line), "{told}");
         }
