@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::cases;
 
 /// As long may one take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The case that runs now, and since when; the watch ends with it.
