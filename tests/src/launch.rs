@@ -248,6 +248,11 @@ impl Running<'_> {
         String::from_utf8_lossy(&std::fs::read(self.folder.join("stdout")).unwrap_or_default()).into_owned()
     }
 
+    /// What it has written to its standard error so far.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(self.folder.join("stderr")).unwrap_or_default()).into_owned()
+    }
+
     /// Waits until its standard output contains `text`.
     #[track_caller]
     pub fn prints(&mut self, text: &str) {

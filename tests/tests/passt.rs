@@ -5,9 +5,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use netshunt_tests::{FAR4, FAR6, Run, TestLink, World, eventually};
+use netshunt_tests::{DEADLINE, FAR4, FAR6, Run, TestLink, World, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
@@ -87,6 +87,55 @@ fn stream_killed_during_a_hundred_transfers() {
 #[test]
 fn vhost_user_killed_during_a_hundred_transfers() {
     killed_during_transfers(TestLink::PasstVhostUser);
+}
+
+/// A passt that does not move: calls end by their time-outs, what is between guests goes on, and so does a connection
+/// when it moves again. Stopped once more, it does not keep netshunt from ending.
+fn stopped(link: TestLink) {
+    let world = World::of_waiting();
+    world.echo(&[PORT]);
+    let config = world.passt_option(link).expect("it is a passt");
+    let words = ["python3".to_owned(), world.program("stopped.py"), FAR4.to_string(), PORT.to_string()];
+    let mut running = world.netshunt_with(["--net=passt", &config]).command(words).stdin_pipe().start();
+    running.prints("going\n");
+    let passts = passts(&world);
+    let send = |signal| passts.iter().for_each(|&pid| kill(pid, signal).expect("it lives: it was asked"));
+    send(Signal::SIGSTOP);
+    running.write(b"stopped\n").expect("it waits for that");
+    running.prints("\nstopped\n");
+    send(Signal::SIGCONT);
+    running.write(b"continued\n").expect("it waits for that");
+    running.prints("\nagain\n");
+    send(Signal::SIGSTOP);
+    let begin = Instant::now();
+    let run = running.wait();
+    let took = begin.elapsed();
+    run.assert_success();
+    let expected = "\
+going
+received: Resource temporarily unavailable in time
+connected: Operation now in progress in time
+datagram: Resource temporarily unavailable in time
+inside: 127.0.0.1 in time
+polled: [] in time
+stopped
+after: behind in time
+filled: full in time
+again
+";
+    assert_eq!(run.stdout(), expected, "{}", run.describe());
+    assert!(took < DEADLINE, "{took:?} to end\n{}", run.describe());
+    eventually("no passt is left", || self::passts(&world).is_empty());
+}
+
+#[test]
+fn stream_stopped_during_a_transfer() {
+    stopped(TestLink::Passt);
+}
+
+#[test]
+fn vhost_user_stopped_during_a_transfer() {
+    stopped(TestLink::PasstVhostUser);
 }
 
 /// A configuration that names a passt which is not there.

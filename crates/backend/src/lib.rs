@@ -25,6 +25,7 @@ mod error;
 mod link;
 mod publish;
 pub mod registry;
+mod threads;
 
 pub use async_trait::async_trait;
 pub use backend::{Backend, Role, Settings};
@@ -34,3 +35,4 @@ pub use inventory;
 pub use link::{Link, Network, PollFd, Sent, Turned, V4, V6};
 pub use publish::{Protocol, Publish, PublishError};
 pub use registry::Registration;
+pub use threads::on_a_thread;

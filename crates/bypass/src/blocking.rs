@@ -10,6 +10,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use netshunt_backend::on_a_thread;
+use tokio::sync::oneshot;
+
 use crate::sys::{self, Thread};
 
 /// How often an interrupt is repeated: the signal is lost when it comes just before connect(2).
@@ -22,13 +25,23 @@ enum Stage {
     Done,
     Queued,
     Running(Thread),
+    /// The same, interrupted since.
+    Interrupted(Thread),
 }
 
 /// Connects `socket` and waits as connect(2) does.
 pub(crate) async fn connect(socket: OwnedFd, to: SocketAddr) -> io::Result<()> {
     let stage = Arc::new(Mutex::new(Stage::Queued));
     let guard = Interrupt(stage.clone());
-    let result = tokio::task::spawn_blocking(move || run(&stage, &socket, to)).await;
+    let (tell, told) = oneshot::channel();
+    on_a_thread(move || {
+        let result = run(&stage, &socket, to);
+        // Given back before anybody hears of it.
+        drop(socket);
+        // Nobody may wait any more.
+        let _ = tell.send(result);
+    })?;
+    let result = told.await;
     drop(guard);
     result.map_err(io::Error::other)?
 }
@@ -41,9 +54,19 @@ fn run(stage: &Mutex<Stage>, socket: &OwnedFd, to: SocketAddr) -> io::Result<()>
         }
         *stage = Stage::Running(Thread::current());
     }
-    let result = sys::connect(socket.as_fd(), to);
-    *lock(stage) = Stage::Done;
-    result
+    loop {
+        let result = sys::connect(socket.as_fd(), to);
+        let mut stage = lock(stage);
+        let ours = matches!(*stage, Stage::Running(_));
+        match result {
+            // A signal that is not for the guest: the next call takes up the wait.
+            Err(error) if ours && error.kind() == io::ErrorKind::Interrupted => {}
+            result => {
+                *stage = Stage::Done;
+                return result;
+            }
+        }
+    }
 }
 
 /// Interrupts the thread when the future is dropped; does nothing once the thread is done.
@@ -73,7 +96,8 @@ fn interrupt(stage: &Mutex<Stage>) -> bool {
             *stage = Stage::Cancelled;
             false
         }
-        Stage::Running(thread) => {
+        Stage::Running(thread) | Stage::Interrupted(thread) => {
+            *stage = Stage::Interrupted(thread);
             thread.interrupt();
             true
         }

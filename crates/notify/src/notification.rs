@@ -140,14 +140,7 @@ impl Notification {
             newfd: 0,
             newfd_flags: if cloexec { libc::O_CLOEXEC as u32 } else { 0 },
         };
-        let outcome = loop {
-            // It waits for the guest's thread to install the descriptor: a signal of ours may interrupt.
-            match sys::addfd(self.shared.listener.as_fd(), &request) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                outcome => break outcome,
-            }
-        };
-        match outcome {
+        match sys::addfd(self.shared.listener.as_fd(), &request) {
             Ok(number) => {
                 self.answered = true;
                 Ok(TargetFd(number))
@@ -173,7 +166,7 @@ impl Notification {
         self.shared.relief.guard(self.notif.id, self.tid(), || memory::read(self.tid(), at, into))?;
         // Only now it is known that it was this thread's memory: a thread that waits cannot have been
         // replaced by another of the same id.
-        if self.is_valid() { Ok(()) } else { Err(Fault) }
+        if self.is_valid() { Ok(()) } else { Err(Fault::Access) }
     }
 
     /// Writes to the guest's memory. Blocks no more than [`read`](Self::read) does, and neither should
@@ -189,7 +182,7 @@ impl Notification {
             // Opened first and asked afterwards: if the thread waits still, the memory opened is its own.
             let memory = memory::open(self.tid())?;
             if !self.is_valid() {
-                return Err(Fault);
+                return Err(Fault::Access);
             }
             memory::write(&memory, at, bytes)
         })

@@ -92,16 +92,17 @@ impl Relief {
         access: impl FnOnce() -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         if self.held.load(Ordering::Acquire) >= HELD_MAX || self.barred.contains(tid) {
-            return Err(Fault);
+            return Err(Fault::Access);
         }
         let slot = SLOT.with_borrow(|slot| {
             slot.as_ref().filter(|(_, relief)| *relief == self.address()).map(|(slot, _)| Arc::clone(slot))
         });
         let Some(slot) = slot else { return access() };
-        let inside = slot.enter(Access { id, tid, since: Instant::now() }, &self.held).ok_or(Fault)?;
+        let inside =
+            slot.enter(Access { id, tid, since: Instant::now() }, &self.held).ok_or(Fault::Access)?;
         self.arm();
         let outcome = access();
-        if inside.leave() { outcome } else { Err(Fault) }
+        if inside.leave() { outcome } else { Err(Fault::Access) }
     }
 
     /// Puts the calling thread on duty.

@@ -41,25 +41,34 @@ pub(crate) fn recv(listener: BorrowedFd<'_>) -> io::Result<seccomp_notif> {
     Ok(notif)
 }
 
+/// Repeats a call that a signal has interrupted. Those on a listener wait for its lock, and a signal of ours ends that
+/// with `EINTR` whatever SA_RESTART says (kernel/seccomp.c: mutex_lock_interruptible()): an answer that is not given again
+/// is one that the guest never gets.
+fn again<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(nix::errno::Errno::EINTR) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
 /// Answers a notification.
 pub(crate) fn send(listener: BorrowedFd<'_>, mut answer: seccomp_notif_resp) -> io::Result<()> {
     // SAFETY: NOTIF_SEND reads one `seccomp_notif_resp`, which outlives the call.
-    unsafe { ioctl::send(listener.as_raw_fd(), &mut answer) }?;
-    Ok(())
+    again(|| unsafe { ioctl::send(listener.as_raw_fd(), &mut answer) }).map(drop)
 }
 
 /// Whether the thread still waits for the answer to this notification (`ENOENT` if not).
 pub(crate) fn id_valid(listener: BorrowedFd<'_>, id: u64) -> io::Result<()> {
     // SAFETY: NOTIF_ID_VALID reads one u64, which outlives the call.
-    unsafe { ioctl::id_valid(listener.as_raw_fd(), &id) }?;
-    Ok(())
+    again(|| unsafe { ioctl::id_valid(listener.as_raw_fd(), &id) }).map(drop)
 }
 
 /// Adds a descriptor to the notifying thread; the number there is returned.
 pub(crate) fn addfd(listener: BorrowedFd<'_>, request: &seccomp_notif_addfd) -> io::Result<RawFd> {
     // SAFETY: NOTIF_ADDFD reads one `seccomp_notif_addfd`, which outlives the call.
-    let number = unsafe { ioctl::addfd(listener.as_raw_fd(), request) }?;
-    Ok(number)
+    again(|| unsafe { ioctl::addfd(listener.as_raw_fd(), request) })
 }
 
 /// Makes wake-ups synchronous: both sides take turns, so both may stay on one processor.

@@ -70,10 +70,10 @@ fn reads_cross_pages_and_end_where_memory_does() {
         call.read(TargetAddr(start.0 + PAGE - 100), &mut bytes).unwrap();
         assert_eq!(bytes, [b'g'; 200], "across a page's end");
         call.read(TargetAddr(end.0 - 200), &mut bytes).unwrap();
-        assert_eq!(call.read(TargetAddr(end.0 - 199), &mut bytes), Err(Fault));
-        assert_eq!(call.read(end, &mut bytes), Err(Fault));
+        assert_eq!(call.read(TargetAddr(end.0 - 199), &mut bytes), Err(Fault::Access));
+        assert_eq!(call.read(end, &mut bytes), Err(Fault::Access));
         for nowhere in [0, 8, 1 << 47, u64::MAX, u64::MAX - 100, 0xffff_8000_0000_0000] {
-            assert_eq!(call.read(TargetAddr(nowhere), &mut bytes), Err(Fault), "{nowhere:#x}");
+            assert_eq!(call.read(TargetAddr(nowhere), &mut bytes), Err(Fault::Access), "{nowhere:#x}");
         }
         assert_eq!(call.read(end, &mut []), Ok(()), "nothing is nowhere");
     });
@@ -92,9 +92,9 @@ fn writes_cross_pages_and_end_where_memory_does() {
         call.read(TargetAddr(start.0 + PAGE - 100), &mut back).unwrap();
         assert_eq!(back, [b'w'; 200]);
         call.write(TargetAddr(end.0 - 200), &[b'e'; 200]).unwrap();
-        assert_eq!(call.write(TargetAddr(end.0 - 199), &[b'x'; 200]), Err(Fault));
+        assert_eq!(call.write(TargetAddr(end.0 - 199), &[b'x'; 200]), Err(Fault::Access));
         for nowhere in [0, 8, end.0, 1 << 47, u64::MAX, u64::MAX - 100, 0xffff_8000_0000_0000] {
-            assert_eq!(call.write(TargetAddr(nowhere), &[b'x'; 200]), Err(Fault), "{nowhere:#x}");
+            assert_eq!(call.write(TargetAddr(nowhere), &[b'x'; 200]), Err(Fault::Access), "{nowhere:#x}");
         }
     });
 }
@@ -118,7 +118,7 @@ fn unreadable_pages_fault() {
     let body = |_: &Board| {
         connect(0, pages_before_a_hole(2, libc::PROT_NONE), 0);
     };
-    both_ways(body, |call| assert_eq!(call.read(call.addr_arg(1), &mut [0; 8]), Err(Fault)));
+    both_ways(body, |call| assert_eq!(call.read(call.addr_arg(1), &mut [0; 8]), Err(Fault::Access)));
 }
 
 /// In the guest, before the filter: a page that a userfaultfd of nobody's handles.
@@ -191,7 +191,7 @@ fn a_guest_that_blocks_its_reader_is_answered_and_others_are_served() {
     assert_eq!(guest.board.wait(2), -i64::from(libc::EFAULT));
     // When the guest dies the thread comes back, and finds that it was relieved.
     drop(guest);
-    assert_eq!(outcome.recv_timeout(DEADLINE), Ok(Err(Fault)));
+    assert_eq!(outcome.recv_timeout(DEADLINE), Ok(Err(Fault::Access)));
 }
 
 #[test]
@@ -218,6 +218,6 @@ fn check_barred(desk: &guest::Desk, call: Notification) {
         call.fail(libc::EFAULT);
     });
     let (outcome, elapsed) = wait.recv_timeout(DEADLINE).unwrap();
-    assert_eq!(outcome, Err(Fault));
+    assert_eq!(outcome, Err(Fault::Access));
     assert!(elapsed < Duration::from_millis(500), "{elapsed:?}");
 }

@@ -1,6 +1,6 @@
 //! The wire of every passt: frames in a row over a stream socket.
 
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -87,7 +87,8 @@ impl StreamWire {
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             match sendmsg::<()>(self.socket.as_raw_fd(), pieces, &[], flags, None) {
                 Ok(sent) => return Ok(sent),
-                Err(Errno::EAGAIN) => return Ok(0),
+                // Short of memory for a moment, it has room still: the next turn tries again.
+                Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => return Ok(0),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EPIPE | Errno::ECONNRESET) => return Err(Lost::Closed),
                 Err(errno) => return Err(Lost::Io { doing: "send frames", source: errno.into() }),
@@ -127,14 +128,11 @@ impl StreamWire {
                     return Ok(true);
                 }
                 Err(Errno::EINTR) => {}
-                Err(errno) => {
-                    let source = io::Error::from(errno);
-                    if source.kind() == ErrorKind::WouldBlock {
-                        self.dry = true;
-                        return Ok(false);
-                    }
-                    return Err(Lost::Io { doing: "receive frames", source });
+                Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => {
+                    self.dry = true;
+                    return Ok(false);
                 }
+                Err(errno) => return Err(Lost::Io { doing: "receive frames", source: errno.into() }),
             }
         }
     }
@@ -234,7 +232,7 @@ const _: () = assert!(PREFIX == size_of::<u32>());
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{ErrorKind, Read, Write};
 
     use etherparse::{PacketBuilder, PacketBuilderStep, TcpHeader};
 

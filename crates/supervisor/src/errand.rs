@@ -1,6 +1,7 @@
 //! A guest's call that is performed on a thread of ours and may wait there: a signal for the guest ends that wait as
 //! it would end the guest's own, and so does its death.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use netshunt_notify::Notification;
@@ -12,6 +13,8 @@ use crate::sys::Thread;
 #[derive(Debug)]
 pub(crate) struct Errand {
     stage: Mutex<Stage>,
+    /// For the guest's sake. Other signals are ours, and say nothing to it.
+    interrupted: AtomicBool,
     /// SO_SNDTIMEO is set: interrupted, the call is not restarted (sock_intr_errno() of include/net/sock.h).
     timed: bool,
 }
@@ -26,13 +29,18 @@ enum Stage {
 
 impl Errand {
     pub(crate) fn new(timed: bool) -> Self {
-        Errand { stage: Mutex::new(Stage::Queued), timed }
+        Errand { stage: Mutex::new(Stage::Queued), interrupted: AtomicBool::new(false), timed }
     }
 
     /// On a thread that may wait: performs the call and answers.
-    pub(crate) fn run(&self, pending: &Pending, call: impl FnOnce() -> Result<(), i32>) {
+    pub(crate) fn run(&self, pending: &Pending, mut call: impl FnMut() -> Result<(), i32>) {
         *self.lock() = Stage::Running(Thread::current());
-        let result = call();
+        let result = loop {
+            match call() {
+                Err(libc::EINTR) if !self.interrupted.load(Ordering::SeqCst) => {}
+                result => break result,
+            }
+        };
         *self.lock() = Stage::Over;
         // Nobody else answers. Only an interrupt gives EINTR.
         if let Some(notification) = pending.take() {
@@ -44,6 +52,7 @@ impl Errand {
     pub(crate) fn interrupt(&self) -> bool {
         let stage = self.lock();
         if let Stage::Running(thread) = *stage {
+            self.interrupted.store(true, Ordering::SeqCst);
             thread.interrupt();
         }
         !matches!(*stage, Stage::Over)

@@ -3,12 +3,15 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
 /// `struct nlmsghdr`, and `struct nlattr`, which is also `struct rtattr` (linux/netlink.h).
 const HEADER: usize = 16;
 const ATTRIBUTE: usize = 4;
+/// Where the first has its `nlmsg_seq`.
+const NUMBER: usize = 8;
 /// The question of sock_diag(7), and the answers' type.
 pub(crate) const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// The flags of a question to which many messages are the answer.
@@ -18,13 +21,37 @@ const READ: usize = 32 << 10;
 /// Reads of one dump at most: some 300 sockets each, far beyond what a host has.
 const READS: usize = 16 << 10;
 
-/// A socket to ask the host, of this thread's network namespace.
+/// A socket to ask the host, of this thread's network namespace. One question at a time.
 #[derive(Debug)]
-pub(crate) struct Host(OwnedFd);
+pub(crate) struct Host {
+    socket: OwnedFd,
+    /// The number of the last question. Its answer has it too: one that was never taken is not the next one's.
+    asked: AtomicU32,
+}
 
 impl Host {
     pub(crate) fn new(protocol: SockProtocol) -> io::Result<Self> {
-        Ok(Host(socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?))
+        let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
+        Ok(Host { socket, asked: AtomicU32::new(0) })
+    }
+
+    fn put(&self, kind: u16, flags: i32, body: &[u8]) -> io::Result<u32> {
+        let number = self.asked.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let mut question = question(kind, flags, body);
+        question[NUMBER..NUMBER + 4].copy_from_slice(&number.to_ne_bytes());
+        again(|| send(self.socket.as_raw_fd(), &question, MsgFlags::empty()))?;
+        Ok(number)
+    }
+
+    /// The next part of the answer to that question; its length with what did not fit.
+    fn hear(&self, number: u32, into: &mut [u8], flags: MsgFlags) -> io::Result<usize> {
+        loop {
+            let length = again(|| recv(self.socket.as_raw_fd(), into, flags | MsgFlags::MSG_TRUNC))?;
+            let about = field(&into[..length.min(into.len())], NUMBER)?;
+            if u32::from_ne_bytes(about) == number {
+                return Ok(length);
+            }
+        }
     }
 
     /// The body of the one answer to a question, or the errno of its refusal; a few microseconds.
@@ -32,11 +59,12 @@ impl Host {
     /// # Errors
     /// What netlink(7) gives when there is no answer.
     pub(crate) fn ask(&self, kind: u16, body: &[u8]) -> io::Result<Result<Vec<u8>, i32>> {
-        send(self.0.as_raw_fd(), &question(kind, libc::NLM_F_REQUEST, body), MsgFlags::empty())?;
+        let number = self.put(kind, libc::NLM_F_REQUEST, body)?;
         let mut answer = [0; 4096];
         // The kernel answers within send(2); nobody else can write to this socket.
-        let length = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
-        let (kind, body) = messages(&answer[..length]).next().ok_or(io::ErrorKind::InvalidData)??;
+        let length = self.hear(number, &mut answer, MsgFlags::MSG_DONTWAIT)?;
+        let answer = answer.get(..length).ok_or(io::ErrorKind::InvalidData)?;
+        let (kind, body) = messages(answer).next().ok_or(io::ErrorKind::InvalidData)??;
         match end(kind, body)? {
             None => Ok(Ok(body.to_vec())),
             Some(errno) if errno > 0 => Ok(Err(errno)),
@@ -51,12 +79,22 @@ impl Host {
         body: &[u8],
         each: impl FnMut(u16, &[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        send(self.0.as_raw_fd(), &question(kind, DUMP, body), MsgFlags::empty())?;
-        dump(|part| Ok(recv(self.0.as_raw_fd(), part, MsgFlags::MSG_TRUNC)?), each)
+        let number = self.put(kind, DUMP, body)?;
+        dump(|part| self.hear(number, part, MsgFlags::empty()), each)
     }
 }
 
-/// A question. Its sequence number and port are 0: there is one at a time.
+/// Repeats a call that a signal has interrupted.
+fn again<T>(mut call: impl FnMut() -> nix::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(nix::errno::Errno::EINTR) => {}
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+/// A question. Its sequence number and port are 0, which is as good as any where there is one at a time.
 pub(crate) fn question(kind: u16, flags: i32, body: &[u8]) -> Vec<u8> {
     let (length, flags) = (((HEADER + body.len()) as u32).to_ne_bytes(), (flags as u16).to_ne_bytes());
     [&length[..], &kind.to_ne_bytes(), &flags, &[0; 8], body].concat()
@@ -211,6 +249,18 @@ mod tests {
         let error = libc::NLMSG_ERROR as u16;
         assert!(end(error, &[0; 3]).is_err(), "it does not say which");
         assert_eq!(end(error, &i32::MIN.to_ne_bytes()).unwrap(), Some(i32::MAX), "which has no negation");
+    }
+
+    #[test]
+    fn an_answer_that_was_never_taken_is_not_the_next_ones() {
+        let host = Host::new(SockProtocol::NetlinkRoute).unwrap();
+        let interface = |index: i32| [[0; 4], index.to_ne_bytes(), [0; 4], [0; 4]].concat();
+        for _ in 0..3 {
+            host.put(libc::RTM_GETLINK, libc::NLM_F_REQUEST, &interface(i32::MAX)).unwrap();
+        }
+        assert!(host.ask(libc::RTM_GETLINK, &interface(1)).unwrap().is_ok());
+        host.put(libc::RTM_GETLINK, libc::NLM_F_REQUEST, &interface(1)).unwrap();
+        assert_eq!(host.ask(libc::RTM_GETLINK, &interface(i32::MAX)).unwrap(), Err(libc::ENODEV));
     }
 
     #[test]

@@ -41,12 +41,9 @@ impl Routes {
         Host::new(SockProtocol::NetlinkRoute).map(Mutex::new).map(Routes)
     }
 
-    /// Where `address` is. Fails closed: without an answer it is the host's own.
-    pub(crate) fn way(&self, address: IpAddr) -> Way {
-        self.ask(address).unwrap_or_else(|error| {
-            warn!(%address, %error, "cannot ask for a route: taken for the host's own");
-            Way::Local
-        })
+    /// Where `address` is; `None` if the host gives no answer, in which case nothing may go there this time.
+    pub(crate) fn way(&self, address: IpAddr) -> Option<Way> {
+        self.ask(address).inspect_err(|error| warn!(%address, %error, "cannot ask for a route")).ok()
     }
 
     fn ask(&self, address: IpAddr) -> io::Result<Way> {
@@ -105,7 +102,7 @@ mod tests {
         for (address, local) in
             [("127.0.0.1", true), ("127.1.2.3", true), ("::1", true), ("198.51.100.1", false)]
         {
-            assert_eq!(routes.way(address.parse().unwrap()) == Way::Local, local, "{address}");
+            assert_eq!(routes.way(address.parse().unwrap()) == Some(Way::Local), local, "{address}");
         }
     }
 

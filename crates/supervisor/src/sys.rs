@@ -16,6 +16,7 @@ use std::sync::{LazyLock, OnceLock};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use tokio::io::unix::AsyncFd;
+use tracing::warn;
 
 use crate::address;
 
@@ -62,7 +63,17 @@ pub(crate) fn set_option(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]
 pub(crate) fn reset_when_closed(socket: BorrowedFd<'_>) {
     let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
     let set = set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
-    debug_assert!(set.is_ok(), "SO_LINGER is always to be had");
+    if let Err(error) = set {
+        warn!(%error, "a connection that is broken may look as if it had ended in order");
+    }
+}
+
+/// Undoes [`reset_when_closed`].
+pub(crate) fn end_when_closed(socket: BorrowedFd<'_>) {
+    let set = set_option(socket, libc::SOL_SOCKET, libc::SO_LINGER, &[0; 8]);
+    if let Err(error) = set {
+        warn!(%error, "a connection that has ended in order may be reset");
+    }
 }
 
 fn connect_bytes(fd: BorrowedFd<'_>, address: &[u8]) -> io::Result<()> {
@@ -97,9 +108,12 @@ pub(crate) fn start_connect(fd: BorrowedFd<'_>, to: SocketAddr) -> io::Result<()
     let to = address::encode(to, to.is_ipv6());
     let flags = libc::MSG_FASTOPEN | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let len = to.len() as libc::socklen_t;
-    // SAFETY: nothing is sent (null with length 0), and `to` has `len` readable bytes.
-    let sent = unsafe { libc::sendto(fd.as_raw_fd(), std::ptr::null(), 0, flags, to.as_ptr().cast(), len) };
-    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    again(|| {
+        // SAFETY: nothing is sent (null with length 0), and `to` has `len` readable bytes.
+        let sent =
+            unsafe { libc::sendto(fd.as_raw_fd(), std::ptr::null(), 0, flags, to.as_ptr().cast(), len) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    })
 }
 
 fn name_of(
@@ -154,11 +168,25 @@ pub(crate) fn tcp_socket_of(v6: bool) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Repeats a call that does not wait and that a signal of ours has interrupted all the same: whoever called has had the
+/// event that it is about, and there may be no other.
+fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// recv(2) without waiting.
 pub(crate) fn recv(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
-    // SAFETY: `into` has that many writable bytes.
-    let n = unsafe { libc::recv(fd.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
-    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    let (fd, flags) = (fd.as_raw_fd(), libc::MSG_DONTWAIT);
+    again(|| {
+        // SAFETY: `into` has that many writable bytes.
+        let n = unsafe { libc::recv(fd, into.as_mut_ptr().cast(), into.len(), flags) };
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    })
 }
 
 /// send(2) without waiting or SIGPIPE.
@@ -169,9 +197,11 @@ pub(crate) fn send(fd: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
 /// The same with more flags.
 pub(crate) fn send_with(fd: BorrowedFd<'_>, bytes: &[u8], flags: i32) -> io::Result<usize> {
     let flags = flags | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    // SAFETY: `bytes` has that many readable bytes.
-    let n = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
-    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    again(|| {
+        // SAFETY: `bytes` has that many readable bytes.
+        let n = unsafe { libc::send(fd.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    })
 }
 
 /// sendmsg(2) of bytes as they are: an address and control messages, each if it is not empty.
@@ -192,10 +222,13 @@ pub(crate) fn send_message(
         msg_controllen: control.len(),
         msg_flags: 0,
     };
-    // SAFETY: each pointer is to as many readable bytes as its length says, and they outlive the
-    // call; sendmsg(2) writes to none of them, so const memory may be cast.
-    let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
-    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    let send = || {
+        // SAFETY: each pointer is to as many readable bytes as its length says, and they outlive the
+        // call; sendmsg(2) writes to none of them, so const memory may be cast.
+        let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) };
+        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+    };
+    if flags & libc::MSG_DONTWAIT != 0 { again(send) } else { send() }
 }
 
 /// A pair of AF_UNIX datagram sockets: the guest's end, and ours, which never waits.
@@ -315,9 +348,11 @@ pub(crate) fn receive(
         msg_controllen: control.len(),
         msg_flags: 0,
     };
-    // SAFETY: each pointer is to as many writable bytes as its length says, and they outlive the call.
-    let n = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags | libc::MSG_DONTWAIT) };
-    let n = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    let n = again(|| {
+        // SAFETY: each pointer is to as many writable bytes as its length says, and they outlive the call.
+        let n = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags | libc::MSG_DONTWAIT) };
+        usize::try_from(n).map_err(|_| io::Error::last_os_error())
+    })?;
     let named = (message.msg_namelen as usize).min(name.len());
     let from = match address::Address::parse(&name[..named]) {
         Some(address::Address::Inet(from)) => Some(from),
@@ -339,8 +374,24 @@ pub(crate) fn end(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// poll(2) until one is ready or `timeout_ns` has passed (`None`: for ever).
+/// How long [`poll`] waits where there was no memory to look at the descriptors.
+const SHORTAGE: u64 = 1_000_000;
+
+/// poll(2) until one is ready or `timeout_ns` has passed (`None`: for ever), or sooner: after a signal, and when there was
+/// no memory, which may be there the next time.
 pub(crate) fn poll(fds: &mut [libc::pollfd], timeout_ns: Option<u64>) -> io::Result<()> {
+    match poll_once(fds, timeout_ns) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => {
+            // Without descriptors it needs none.
+            let _ = poll_once(&mut [], Some(timeout_ns.map_or(SHORTAGE, |ns| ns.min(SHORTAGE))));
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+fn poll_once(fds: &mut [libc::pollfd], timeout_ns: Option<u64>) -> io::Result<()> {
     let timeout = timeout_ns.map(|ns| libc::timespec {
         tv_sec: (ns / 1_000_000_000) as libc::time_t,
         tv_nsec: (ns % 1_000_000_000) as libc::c_long,
@@ -349,10 +400,7 @@ pub(crate) fn poll(fds: &mut [libc::pollfd], timeout_ns: Option<u64>) -> io::Res
     let count = fds.len() as libc::nfds_t;
     // SAFETY: `fds` has `count` entries; `timeout` is null or points to a timespec that outlives
     // the call; no signal mask.
-    match check(unsafe { libc::ppoll(fds.as_mut_ptr(), count, timeout, std::ptr::null()) }) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
-        other => other.map(drop),
-    }
+    check(unsafe { libc::ppoll(fds.as_mut_ptr(), count, timeout, std::ptr::null()) }).map(drop)
 }
 
 /// Makes every descriptor from 3 up close at exec, but for `keep`. Async-signal-safe.
@@ -507,9 +555,13 @@ pub(crate) fn accept(fd: BorrowedFd<'_>, flags: i32) -> io::Result<(OwnedFd, Opt
 /// What poll(2) says of one descriptor now: `POLL*` bits of those in `events`, and of those always told.
 pub(crate) fn poll_now(fd: BorrowedFd<'_>, events: i16) -> i16 {
     let mut fds = [libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }];
-    match poll(&mut fds, Some(0)) {
-        Ok(()) => fds[0].revents,
-        Err(_) => libc::POLLERR,
+    loop {
+        match poll_once(&mut fds, Some(0)) {
+            Ok(()) => return fds[0].revents,
+            // For one descriptor, without waiting, the kernel needs no more memory than it has (fs/select.c).
+            Err(error) if [Some(libc::EINTR), Some(libc::ENOMEM)].contains(&error.raw_os_error()) => {}
+            Err(_) => return libc::POLLERR,
+        }
     }
 }
 

@@ -27,7 +27,7 @@ fn a_held_watch_is_relieved_and_the_process_barred() {
     let start = Instant::now();
     desk.run(move || {
         let (id, tid) = (call.id().0, call.tid());
-        done.send(call.shared.relief.guard(id, tid, || held.recv().map_err(|_| Fault))).unwrap();
+        done.send(call.shared.relief.guard(id, tid, || held.recv().map_err(|_| Fault::Access))).unwrap();
         call.succeed(0);
     });
     // The thread's call is answered though its reader is held, and its next one is received.
@@ -38,14 +38,14 @@ fn a_held_watch_is_relieved_and_the_process_barred() {
     let (id, tid) = (next.id().0, next.tid());
     assert_eq!(next.shared.relief.held.load(Ordering::SeqCst), 1);
     let barred: Result<(), Fault> = next.shared.relief.guard(id, tid, || unreachable!("barred"));
-    assert_eq!(barred, Err(Fault));
+    assert_eq!(barred, Err(Fault::Access));
     // Woken on the successor while the first is held still.
     let (ran, run) = mpsc::channel();
     desk.run(move || ran.send(()).unwrap());
     run.recv_timeout(DEADLINE).expect("a successor");
     assert!(outcome.try_recv().is_err());
     release.send(()).unwrap();
-    assert_eq!(outcome.recv_timeout(DEADLINE), Ok(Err(Fault)), "too late is a fault");
+    assert_eq!(outcome.recv_timeout(DEADLINE), Ok(Err(Fault::Access)), "too late is a fault");
     guest::eventually("the held thread's return", || next.shared.relief.held.load(Ordering::SeqCst) == 0);
     next.succeed(6);
     assert_eq!(guest.board.wait(1), 6);
@@ -60,8 +60,8 @@ fn an_access_in_time_is_left_alone() {
         let (id, tid) = (call.id().0, call.tid());
         for value in 0..1000 {
             assert_eq!(call.shared.relief.guard(id, tid, || Ok(value)), Ok(value));
-            let fault: Result<(), Fault> = call.shared.relief.guard(id, tid, || Err(Fault));
-            assert_eq!(fault, Err(Fault));
+            let fault: Result<(), Fault> = call.shared.relief.guard(id, tid, || Err(Fault::Access));
+            assert_eq!(fault, Err(Fault::Access));
         }
         call.succeed(1);
     });
@@ -74,7 +74,7 @@ fn with_too_many_held_no_memory_is_accessed() {
     let me = Tid(nix::unistd::gettid().as_raw());
     relief.held.store(HELD_MAX, Ordering::SeqCst);
     let refused: Result<(), Fault> = relief.guard(1, me, || unreachable!("too many are held"));
-    assert_eq!(refused, Err(Fault));
+    assert_eq!(refused, Err(Fault::Access));
     relief.held.store(HELD_MAX - 1, Ordering::SeqCst);
     assert_eq!(relief.guard(1, me, || Ok(5)), Ok(5));
 }

@@ -199,6 +199,7 @@ impl Calls {
                 let status =
                     if flags & libc::SOCK_NONBLOCK != 0 { OFlag::O_NONBLOCK } else { OFlag::empty() };
                 if let Err(error) = fcntl(accepted.as_fd(), FcntlArg::F_SETFL(status)) {
+                    sys::reset_when_closed(accepted.as_fd());
                     return notification.fail(error as i32);
                 }
                 (Some((id, true)), accepted)
@@ -209,15 +210,23 @@ impl Calls {
         let accepted = Duplicate::from(accepted);
         if let Some((id, direct)) = id {
             if let Err(errno) = self.enter(accepted.as_fd(), listener.cookie, id, (local, peer), direct) {
+                // Its far side is not to take that for an end in order.
+                sys::reset_when_closed(accepted.as_fd());
                 return notification.fail(errno);
             }
             self.log_inbound(&notification, local, peer, since);
         }
         if notification.arg(1) != 0 {
             let name = encode(peer, listener.v6);
-            if let Err(errno) = write_sized(&notification, 1, 2, &name, name.len()) {
+            match write_sized(&notification, 1, 2, &name, name.len()) {
+                Ok(()) => {}
+                // We are short of something, which is not the guest's fault.
+                Err(libc::ENOBUFS) => {
+                    self.bring_back(listener, accepted.into_fd(), local, peer);
+                    return notification.fail(libc::ENOBUFS);
+                }
                 // As natively: the connection is lost.
-                return notification.fail(errno);
+                Err(errno) => return notification.fail(errno),
             }
         }
         if notification.inject(accepted.as_fd(), flags & libc::SOCK_CLOEXEC != 0).is_err() {

@@ -10,8 +10,9 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use netshunt_notify::{GuestThread, Notification};
-use netshunt_policy::{Destination, Proto, Verdict};
+use netshunt_backend::on_a_thread;
+use netshunt_notify::{Fault, GuestThread, Notification};
+use netshunt_policy::{Destination, Errno, Proto, Verdict};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use tracing::{Level, debug, enabled, trace};
 
@@ -285,7 +286,10 @@ impl Calls {
         if matches!(verdict, Verdict::Deny(_)) {
             return (verdict, rule, Way::Away);
         }
-        let way = self.routes.way(destination.address.ip());
+        let Some(way) = self.routes.way(destination.address.ip()) else {
+            // Nothing is learned from that: the next time there may be an answer.
+            return (Verdict::Deny(Errno::new(libc::ENOBUFS)), None, Way::Away);
+        };
         if way != Way::Local {
             return (verdict, rule, way);
         }
@@ -466,7 +470,7 @@ impl Calls {
         notification: Notification,
         thread: GuestThread,
         timed: bool,
-        call: impl FnOnce() -> Result<(), i32> + Send + 'static,
+        call: impl FnMut() -> Result<(), i32> + Send + 'static,
     ) {
         let slot = match Slot::take(&self.waiting) {
             Some(slot) => slot,
@@ -474,10 +478,14 @@ impl Calls {
         };
         let (pending, errand) = (Pending::new(notification), Arc::new(Errand::new(timed)));
         self.waits.add_errand(pending.clone(), thread, errand.clone());
-        self.runtime.spawn_blocking(move || {
+        let performed = pending.clone();
+        let begun = on_a_thread(move || {
             let _slot = slot;
-            errand.run(&pending, call);
+            errand.run(&performed, call);
         });
+        if let Err(error) = begun {
+            pending.answer(Err(errno(&error)));
+        }
     }
 }
 
@@ -516,7 +524,7 @@ pub(super) fn read_address(
     }
     let mut bytes = vec![0; length];
     if length > 0 {
-        notification.read(notification.addr_arg(buffer), &mut bytes).map_err(|_| libc::EFAULT)?;
+        notification.read(notification.addr_arg(buffer), &mut bytes).map_err(Fault::errno)?;
     }
     Ok(bytes)
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use netshunt_backend::Network;
+use netshunt_backend::{Network, on_a_thread};
 use netshunt_notify::Notification;
 use netshunt_policy::{Destination, Direction, Proto, Verdict};
 
@@ -18,7 +18,7 @@ use crate::config::Dns;
 use crate::ends::End;
 use crate::flows::{Asked, Open};
 use crate::options::{Datagrams, datagram};
-use crate::pending::answer;
+use crate::pending::{Pending, answer};
 use crate::routes::Way;
 use crate::stack::{Ask, Asking, Command, Make, To};
 use crate::sys;
@@ -66,13 +66,20 @@ impl Calls {
         }
         let Some(slot) = Slot::take(&self.waiting) else { return notification.fail(libc::ENOBUFS) };
         let (sends, asker) = (self.sends.clone(), self.stack.asker());
-        self.runtime.spawn_blocking(move || {
+        let pending = Pending::new(notification);
+        let settled = pending.clone();
+        let begun = on_a_thread(move || {
             let _slot = slot;
-            match sends.settle() {
+            let result = sends.settle();
+            let Some(notification) = settled.take() else { return };
+            match result {
                 Ok(()) => asker.ask(make(notification)),
                 Err(_) => notification.fail(libc::ENOBUFS),
             }
         });
+        if begun.is_err() {
+            pending.answer(Err(libc::ENOBUFS));
+        }
     }
 
     pub(super) fn ask_end(&self, notification: Notification, end: Arc<End>, ask: Ask) {

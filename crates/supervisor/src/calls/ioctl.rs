@@ -1,7 +1,7 @@
 //! ioctl(2) with a socket's requests. Interfaces are the stack's, whatever socket they are asked by
 //! (netdevice(7)); nothing can be set.
 
-use netshunt_notify::{Notification, TargetAddr};
+use netshunt_notify::{Fault, Notification, TargetAddr};
 
 use super::arguments::Arguments;
 use super::{Calls, Kind};
@@ -131,13 +131,13 @@ fn read_driver(notification: &Notification, at: TargetAddr) -> Result<Asked, i32
 
 fn read_argument(notification: &Notification, at: TargetAddr) -> Result<[u8; IFREQ], i32> {
     let mut argument = [0; IFREQ];
-    notification.read(at, &mut argument).map_err(|_| libc::EFAULT)?;
+    notification.read(at, &mut argument).map_err(Fault::errno)?;
     Ok(argument)
 }
 
 fn read_list(notification: &impl Arguments, at: TargetAddr) -> Result<Asked, i32> {
     let mut list = [0; IFCONF];
-    notification.read(at, &mut list).map_err(|_| libc::EFAULT)?;
+    notification.read(at, &mut list).map_err(Fault::errno)?;
     let [a, b, c, d, ..] = list;
     // Less than nothing has room for nothing (inet_gifconf() in net/ipv4/devinet.c).
     let room = usize::try_from(i32::from_ne_bytes([a, b, c, d])).unwrap_or_default();

@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use netshunt_backend::Backend;
-use netshunt_notify::{Duplicate, Features, GuestThread, Handler, Notification, TargetAddr};
+use netshunt_notify::{Duplicate, Fault, Features, GuestThread, Handler, Notification, TargetAddr};
 use netshunt_policy::Policy;
 use tracing::trace;
 
@@ -125,10 +125,20 @@ pub(crate) fn errno(error: &std::io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }
 
+/// What a guest is told when something of its own could not be looked at: `otherwise`, unless it is we who are short of
+/// something. A program that hears EBADF of a descriptor of its own takes it for closed.
+fn or_shortage(error: &std::io::Error, otherwise: i32) -> i32 {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM) => libc::ENOBUFS,
+        _ => otherwise,
+    }
+}
+
 impl Calls {
     /// Takes the socket named by the call's first argument.
     pub(crate) fn subject(&self, notification: &Notification) -> Result<Subject, i32> {
-        let (thread, fd) = notification.descriptor(notification.fd_arg(0)).map_err(|_| libc::EBADF)?;
+        let taken = notification.descriptor(notification.fd_arg(0));
+        let (thread, fd) = taken.map_err(|error| or_shortage(&error, libc::EBADF))?;
         let (cookie, kind) = self.identify(fd.as_fd()).map_err(|e| errno(&e))?;
         if kind == Kind::Unix
             && !self.ends.is_empty()
@@ -213,7 +223,7 @@ fn guarded<T>(notification: &Notification, call: impl FnOnce() -> std::io::Resul
 
 /// Writes the answer of a call to where the guest wants it.
 fn write_all(notification: Notification, pieces: Result<Vec<(TargetAddr, Vec<u8>)>, i32>, value: i64) {
-    let write = |(at, bytes): (TargetAddr, Vec<u8>)| notification.write(at, &bytes).map_err(|_| libc::EFAULT);
+    let write = |(at, bytes): (TargetAddr, Vec<u8>)| notification.write(at, &bytes).map_err(Fault::errno);
     match pieces.and_then(|pieces| pieces.into_iter().try_for_each(write)) {
         Ok(()) => notification.succeed(value),
         Err(errno) => notification.fail(errno),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use netshunt_notify::{Notification, TargetAddr};
+use netshunt_notify::{Fault, Notification, TargetAddr};
 
 use super::arguments::Arguments;
 use super::{Calls, Kind, Subject, guarded};
@@ -127,13 +127,13 @@ pub(super) fn write_sized(
 ) -> Result<(), i32> {
     let length: TargetAddr = notification.addr_arg(length);
     let mut room = [0; 4];
-    notification.read(length, &mut room).map_err(|_| libc::EFAULT)?;
+    notification.read(length, &mut room).map_err(Fault::errno)?;
     let room = usize::try_from(i32::from_ne_bytes(room)).map_err(|_| libc::EINVAL)?;
     let bytes = &bytes[..bytes.len().min(room)];
     if !bytes.is_empty() {
-        notification.write(notification.addr_arg(buffer), bytes).map_err(|_| libc::EFAULT)?;
+        notification.write(notification.addr_arg(buffer), bytes).map_err(Fault::errno)?;
     }
-    notification.write(length, &(reported as u32).to_ne_bytes()).map_err(|_| libc::EFAULT)
+    notification.write(length, &(reported as u32).to_ne_bytes()).map_err(Fault::errno)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! getsockopt(2) and setsockopt(2) of mediated sockets.
 
-use netshunt_notify::{Notification, setting_linger};
+use netshunt_notify::{Fault, Notification, setting_linger};
 use tracing::debug;
 
 use super::arguments::Arguments;
@@ -262,8 +262,8 @@ pub(super) fn read_option(notification: &impl Arguments) -> Result<StackOption, 
     if length > 0 {
         // What is too short is not read at all (do_sock_setsockopt(), do_tcp_setsockopt()).
         let short = length < 4 && matches!(notification.int_arg(1), libc::SOL_SOCKET | libc::IPPROTO_TCP);
-        let errno = if short { libc::EINVAL } else { libc::EFAULT };
-        notification.read(notification.addr_arg(3), &mut value).map_err(|_| errno)?;
+        let read = notification.read(notification.addr_arg(3), &mut value);
+        read.map_err(|fault| if short && fault == Fault::Access { libc::EINVAL } else { fault.errno() })?;
     }
     Ok(StackOption { level: notification.int_arg(1), name: notification.int_arg(2), value })
 }
@@ -271,7 +271,7 @@ pub(super) fn read_option(notification: &impl Arguments) -> Result<StackOption, 
 /// How much of an option's value is wanted (argument 4).
 pub(super) fn read_room(notification: &impl Arguments) -> Result<usize, i32> {
     let mut room = [0; 4];
-    notification.read(notification.addr_arg(4), &mut room).map_err(|_| libc::EFAULT)?;
+    notification.read(notification.addr_arg(4), &mut room).map_err(Fault::errno)?;
     let room = usize::try_from(i32::from_ne_bytes(room)).map_err(|_| libc::EINVAL)?;
     Ok(room.min(LONGEST))
 }
@@ -279,7 +279,7 @@ pub(super) fn read_room(notification: &impl Arguments) -> Result<usize, i32> {
 /// Writes an option's value: cut to the guest's buffer, as is the length.
 pub(super) fn write_value(notification: &impl Arguments, value: &[u8]) -> Result<(), i32> {
     let mut room = [0; 4];
-    notification.read(notification.addr_arg(4), &mut room).map_err(|_| libc::EFAULT)?;
+    notification.read(notification.addr_arg(4), &mut room).map_err(Fault::errno)?;
     let room = usize::try_from(i32::from_ne_bytes(room)).map_err(|_| libc::EINVAL)?;
     write_sized(notification, 3, 4, value, value.len().min(room))
 }

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use netshunt_notify::{Duplicate, GuestThread, Notification};
+use netshunt_notify::{Duplicate, Fault, GuestThread, Notification};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use self::place::{Pieces, Place};
@@ -274,7 +274,7 @@ impl Call {
 }
 
 fn write(notification: &Notification, pieces: Pieces) -> Result<(), i32> {
-    pieces.into_iter().try_for_each(|(at, bytes)| notification.write(at, &bytes).map_err(|_| libc::EFAULT))
+    pieces.into_iter().try_for_each(|(at, bytes)| notification.write(at, &bytes).map_err(Fault::errno))
 }
 
 /// Takes the first call out of the line, if there is something for it. The line is left as it is
@@ -306,7 +306,7 @@ fn read_patience(notification: &impl Arguments) -> Result<Option<Duration>, i32>
         return Ok(None);
     }
     let mut words = [[0; 8]; 2];
-    notification.read(at, words.as_flattened_mut()).map_err(|_| libc::EFAULT)?;
+    notification.read(at, words.as_flattened_mut()).map_err(Fault::errno)?;
     let [seconds, nanos] = words.map(i64::from_ne_bytes);
     match (u64::try_from(seconds), u32::try_from(nanos)) {
         (Ok(seconds), Ok(nanos @ ..1_000_000_000)) => Ok(Some(Duration::new(seconds, nanos))),

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use netshunt_backend::on_a_thread;
 use netshunt_notify::{Notification, TargetAddr, Waker};
 use netshunt_policy::UnixPolicy;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -182,13 +183,20 @@ impl Calls {
         }
         let Some(slot) = Slot::take(&self.waiting) else { return notification.fail(libc::ENOBUFS) };
         let sends = self.sends.clone();
-        self.runtime.spawn_blocking(move || {
+        let pending = Pending::new(notification);
+        let settled = pending.clone();
+        let begun = on_a_thread(move || {
             let _slot = slot;
-            match sends.settle() {
+            let result = sends.settle();
+            let Some(notification) = settled.take() else { return };
+            match result {
                 Ok(()) => notification.proceed(),
                 Err(_) => notification.fail(libc::ENOBUFS),
             }
         });
+        if begun.is_err() {
+            pending.answer(Err(libc::ENOBUFS));
+        }
     }
 
     pub(super) fn send(&self, notification: Notification) {
@@ -271,8 +279,11 @@ impl Calls {
             };
         };
         let (gate, sends) = (self.unix.clone(), self.sends.clone());
-        self.runtime.spawn_blocking(move || {
+        let pending = Pending::new(notification);
+        let taken = pending.clone();
+        let begun = on_a_thread(move || {
             let _slot = slot;
+            let Some(notification) = taken.take() else { return };
             let tid = notification.tid().0;
             let mut last: Option<(Vec<u8>, Target)> = None;
             let mut judge = |subject: &Subject, name: &[u8]| {
@@ -286,6 +297,9 @@ impl Calls {
                 None => notification.restart(),
             }
         });
+        if begun.is_err() {
+            pending.answer(Err(libc::ENOBUFS));
+        }
     }
 
     /// Copies the call and all that it names.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use netshunt_lkl::{Kernel, Socket};
 use nix::sys::epoll::{EpollEvent, EpollFlags};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::direct::Direct;
 use super::looks::MISSES;
@@ -72,7 +72,7 @@ impl Machine {
             }
         }
         if !sought.is_empty() {
-            self.looks.look(sought, self.shared.clone());
+            self.looks.look(sought, &self.shared);
         }
         None
     }
@@ -245,7 +245,7 @@ impl Machine {
     /// The stack's connection is up: join the guest's socket and start the relay.
     fn up(&mut self, id: Id) {
         let Some(Connection::Opening { request, stack, .. }) = self.connections.remove(&id) else { return };
-        let Connect { cookie, space, destination, shown, waiting, flow, guest, .. } = *request;
+        let Connect { cookie, space, destination, shown, ref waiting, ref guest, .. } = *request;
         let met = self.meet(stack, destination);
         let v6 = met.as_ref().is_some_and(|met| self.listeners.is_v6(met.listener));
         // Locked: from the join on the guest has its event, and may ask who its peer is.
@@ -270,23 +270,30 @@ impl Machine {
             entry.direct = met.is_some();
             Ok((local, p))
         });
+        let waits = joined.is_err() && self.is_at(cookie, space, guest.as_fd(), &sockets);
         drop(sockets);
         let (local, p) = match joined {
             Ok(joined) => joined,
             Err(error) => {
-                // The guest closed its socket meanwhile, or took it elsewhere.
-                debug!(dst = %destination, %error, "nobody waits for this connection any more");
                 self.kernel.abort(stack);
                 if let Some(met) = met {
                     self.kernel.abort(met.stack);
                 }
+                if waits {
+                    // We are short of something: who waits without a call waiting would never hear of it.
+                    warn!(dst = %destination, %error, "a connection that is up cannot be brought to its socket");
+                    self.current.remove(&cookie);
+                    return self.refuse(*request, error.raw_os_error().unwrap_or(libc::EIO));
+                }
+                // The guest closed its socket meanwhile, or took it elsewhere.
+                debug!(dst = %destination, %error, "nobody waits for this connection any more");
                 self.forget(cookie, id);
-                flow.close(Ok(()));
-                return answer_all(&waiting, Err(libc::ECONNABORTED));
+                answer_all(waiting, Err(libc::ECONNABORTED));
+                return request.flow.close(Ok(()));
             }
         };
-        flow.close(Ok(()));
-        answer_all(&waiting, Ok(()));
+        answer_all(waiting, Ok(()));
+        request.flow.close(Ok(()));
         debug!(dst = %destination, "{JOINED}");
         let names = (local, shown);
         if let Some(met) = met {

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use netshunt_backend::on_a_thread;
 use netshunt_notify::Features;
 use tokio::runtime::Handle;
 
@@ -65,17 +66,23 @@ impl Looks {
     }
 
     /// Looks for them; the outcome is a [`Command::Looked`].
-    pub(super) fn look(&mut self, sought: Vec<Sought>, shared: Arc<Shared>) {
+    pub(super) fn look(&mut self, sought: Vec<Sought>, shared: &Arc<Shared>) {
         self.looking = true;
         let features = self.features;
+        let (known, asker) = (sought.iter().map(|one| one.cookie).collect::<Vec<_>>(), shared.clone());
+        let (looked, others) = (known.clone(), shared.clone());
         let look = move || {
             let start = Instant::now();
-            let missing = missing(&sought, &shared.others(), &features);
-            let looked = sought.iter().map(|one| one.cookie).collect();
-            shared.ask(Command::Looked { looked, missing, took: start.elapsed() });
+            let missing = missing(&sought, &others.others(), &features);
+            others.ask(Command::Looked { looked, missing, took: start.elapsed() });
         };
         // Asked for here, a thread for it would be started by this one, and be as confined (`confine`).
-        self.runtime.spawn(async { drop(tokio::task::spawn_blocking(look)) });
+        self.runtime.spawn(async move {
+            if on_a_thread(look).is_err() {
+                // The next time, then. Nobody is missing who was not looked for.
+                asker.ask(Command::Looked { looked: known, missing: Vec::new(), took: Duration::ZERO });
+            }
+        });
     }
 
     /// Somebody has looked.

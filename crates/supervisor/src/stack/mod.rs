@@ -205,6 +205,8 @@ struct Mailbox {
     commands: Vec<Command>,
     /// The thread waits, or is about to, and has not been woken.
     asleep: bool,
+    /// The thread has ended: what is asked is dropped, which answers it.
+    over: bool,
 }
 
 #[derive(Debug, Default)]
@@ -406,12 +408,30 @@ impl Shared {
 
     fn ask(&self, command: Command) {
         let mut mailbox = self.mailbox();
+        if mailbox.over {
+            // Not with the lock held: to drop it may be to ask.
+            drop(mailbox);
+            return drop(command);
+        }
         mailbox.commands.push(command);
         self.wake(mailbox);
     }
 
+    /// From now on nobody does what is asked.
+    fn close(&self) {
+        let mut mailbox = self.mailbox();
+        mailbox.over = true;
+        let left = std::mem::take(&mut mailbox.commands);
+        drop(mailbox);
+        drop(left);
+    }
+
     fn leave(&self, command: Command) {
         let mut mailbox = self.mailbox();
+        if mailbox.over {
+            drop(mailbox);
+            return drop(command);
+        }
         mailbox.commands.push(command);
         if mailbox.commands.len() > LEFT {
             self.wake(mailbox);

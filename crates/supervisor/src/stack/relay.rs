@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use netshunt_lkl::{Kernel, Socket};
 use nix::sys::epoll::EpollFlags;
+use tracing::warn;
 
 use crate::sys;
 
@@ -84,7 +85,11 @@ impl Relay {
         let (level, name, on) = (libc::SOL_SOCKET, libc::SO_OOBINLINE, 1i32.to_ne_bytes());
         let set = sys::set_option(guest.as_fd(), level, name, &on);
         let set = set.and_then(|()| kernel.set_option(stack, level, name, &on));
-        debug_assert!(set.is_ok(), "SO_OOBINLINE is always to be had");
+        if let Err(error) = set {
+            warn!(%error, "urgent bytes of a connection are lost");
+        }
+        // Whatever else ends us, a stop, a fault, SIGKILL, is not to look as if the far side had said all it had to say.
+        sys::reset_when_closed(guest.as_fd());
         Relay { guest, inlet: Inlet::default(), stack, up: Half::default(), down: Half::default() }
     }
 
@@ -124,6 +129,7 @@ impl Relay {
         });
         match down.and_then(|more| self.late_reset(kernel).map_or(Ok(more), Err)) {
             Ok(_) if self.up.closed && self.down.closed => {
+                sys::end_when_closed(self.guest.as_fd());
                 kernel.close(stack);
                 Step::Done
             }
@@ -134,7 +140,6 @@ impl Relay {
                 Step::Done
             }
             Err(Broken::Stack) => {
-                sys::reset_when_closed(self.guest.as_fd());
                 kernel.close(stack);
                 Step::Done
             }
@@ -165,9 +170,8 @@ impl Relay {
         waiting as u64 + u64::try_from(unread).unwrap_or(0) + u64::from(!self.up.closed)
     }
 
-    /// Resets both ends.
+    /// Resets both ends, the guest's when it is dropped.
     pub(crate) fn cut(&self, kernel: &Kernel) {
-        sys::reset_when_closed(self.guest.as_fd());
         kernel.abort(self.stack);
     }
 }

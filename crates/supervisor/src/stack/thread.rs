@@ -48,7 +48,15 @@ pub(super) struct Setup {
 
 /// Runs the thread; reports once whether the stack is up.
 pub(super) fn run(setup: Setup, report: &mpsc::SyncSender<Result<(), Error>>) {
+    /// However it ends, by a panic too: nobody is to wait for it.
+    struct Over(Arc<Shared>);
+    impl Drop for Over {
+        fn drop(&mut self) {
+            self.0.close();
+        }
+    }
     let shared = setup.shared.clone();
+    let _over = Over(shared.clone());
     let first = if setup.link.is_none() {
         let _ = report.send(Ok(()));
         match first_commands(&shared) {

@@ -1,7 +1,7 @@
 //! Where a guest wants a message: `struct msghdr` and `struct mmsghdr` (recvmsg(2), recvmmsg(2)), or
 //! the arguments of recvfrom(2). The checks and their errno are those of net/socket.c.
 
-use netshunt_notify::TargetAddr;
+use netshunt_notify::{Fault, TargetAddr};
 
 use crate::calls::arguments::Arguments;
 use crate::ends::Run;
@@ -90,7 +90,7 @@ impl Place {
 
     fn read(notification: &impl Arguments, at: TargetAddr, many: bool) -> Result<Self, i32> {
         let mut header = [0; HEADER];
-        notification.read(at, &mut header).map_err(|_| libc::EFAULT)?;
+        notification.read(at, &mut header).map_err(Fault::errno)?;
         let long = |at: usize| u64::from_ne_bytes(std::array::from_fn(|n| header[at + n]));
         // Without a name its length means nothing (__copy_msghdr() in net/socket.c).
         let name = TargetAddr(long(0));
@@ -99,7 +99,7 @@ impl Place {
         let count = usize::try_from(long(24)).ok().filter(|&n| n <= MOST).ok_or(libc::EMSGSIZE)?;
         let mut list = vec![0; count * 16];
         if count > 0 {
-            notification.read(TargetAddr(long(16)), &mut list).map_err(|_| libc::EFAULT)?;
+            notification.read(TargetAddr(long(16)), &mut list).map_err(Fault::errno)?;
         }
         let buffers = list.chunks_exact(16).map(|entry| {
             let half = |at: usize| u64::from_ne_bytes(std::array::from_fn(|n| entry[at + n]));
@@ -147,7 +147,7 @@ impl Place {
             Header::Beside { .. } if self.name.is_null() => {}
             Header::Beside { length: at } => {
                 let mut room = [0; 4];
-                notification.read(*at, &mut room).map_err(|_| libc::EFAULT)?;
+                notification.read(*at, &mut room).map_err(Fault::errno)?;
                 let room = usize::try_from(i32::from_ne_bytes(room)).map_err(|_| libc::EINVAL)?;
                 self.name(&mut pieces, run, room, *at);
             }

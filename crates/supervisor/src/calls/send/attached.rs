@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 use netshunt_notify::{Duplicate, GuestThread, TargetFd};
 
-use crate::calls::{Kind, Subject};
+use crate::calls::{Kind, Subject, or_shortage};
 use crate::control::{self, ControlMessage};
 
 /// `SCM_MAX_FD` of include/net/scm.h.
@@ -157,7 +157,7 @@ struct Sender {
 
 impl Sender {
     fn of(thread: &GuestThread) -> Result<Self, i32> {
-        let status = thread.status().map_err(|_| libc::EPERM)?;
+        let status = thread.status().map_err(|error| or_shortage(&error, libc::EPERM))?;
         Sender::parse(&status).ok_or(libc::EPERM)
     }
 

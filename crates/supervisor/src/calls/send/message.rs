@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::os::fd::BorrowedFd;
 
-use netshunt_notify::TargetAddr;
+use netshunt_notify::{Fault, TargetAddr};
 
 use super::attached::{Attached, Control, MOST_DESCRIPTORS};
 use crate::address::STORAGE;
@@ -195,7 +195,7 @@ fn read(
     left: &mut usize,
 ) -> Result<Message, i32> {
     let mut header = [0; HEADER];
-    notification.read(at, &mut header).map_err(|_| libc::EFAULT)?;
+    notification.read(at, &mut header).map_err(Fault::errno)?;
     let long = |at: usize| u64::from_ne_bytes(std::array::from_fn(|n| header[at + n]));
     let address = match (long(0), long(8) as u32 as i32) {
         // Without a name its length means nothing (__copy_msghdr() in net/socket.c).
@@ -225,7 +225,7 @@ fn read(
 fn copy(notification: &impl Arguments, at: u64, len: usize) -> Result<Vec<u8>, i32> {
     let mut bytes = vec![0; len];
     if len > 0 {
-        notification.read(TargetAddr(at), &mut bytes).map_err(|_| libc::EFAULT)?;
+        notification.read(TargetAddr(at), &mut bytes).map_err(Fault::errno)?;
     }
     Ok(bytes)
 }
@@ -261,7 +261,7 @@ fn read_data(
         let (part, further) = rest.split_at_mut(rest.len().min(len as usize));
         rest = further;
         if !part.is_empty() {
-            notification.read(TargetAddr(at), part).map_err(|_| libc::EFAULT)?;
+            notification.read(TargetAddr(at), part).map_err(Fault::errno)?;
         }
     }
     Ok((data, size < total))
