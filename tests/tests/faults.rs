@@ -14,6 +14,7 @@ mod scene;
 use std::collections::BTreeMap;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use netshunt_tests::{FAR4, TestLink, World, is_nightly};
@@ -264,4 +265,32 @@ fn a_flow_log_on_a_full_disk_stops_nobody() {
     println!("{whole} records, {missing:?} missing");
     assert!(whole > 10 && log.lines().count() <= whole + 1, "{log}");
     assert_eq!(whole + missing.expect("their number is told"), CONNECTIONS, "{}", run.describe());
+}
+
+/// The kernel library has a fixed amount of memory. Who uses it up is told, and when it is free again all is as before.
+#[test]
+fn memory_of_the_stack_that_is_used_up_is_an_errno() {
+    const FULL: usize = 20;
+    // A socket keeps a fifth of a megabyte of answers that nobody reads, of 256.
+    const QUESTIONERS: usize = 1600;
+    const SILENT: u16 = 7002;
+    let world = World::new();
+    world.echo(&[scene::STACK]);
+    let _silent = world.far.inside(|| TcpListener::bind((FAR4, SILENT))).expect("nobody else's");
+    let mut words = vec!["python3".to_owned(), world.program("fill.py"), FAR4.to_string()];
+    words.extend([SILENT, scene::STACK].map(|port| port.to_string()));
+    words.extend([FULL, QUESTIONERS].map(|count| count.to_string()));
+    let run = world.netshunt_with(["--net=link"]).command(words).run();
+    run.assert_success();
+    let report = run.stdout();
+    println!("{report}");
+    assert!(report.ends_with("\nok\n"), "{}", run.describe());
+    let counts: BTreeMap<String, u64> =
+        serde_json::from_str(report.lines().next().unwrap_or_default()).expect("one object");
+    let errnos: Vec<&str> = counts.keys().filter_map(|key| key.split_once(": ")).map(|(_, e)| e).collect();
+    // ECONNRESET: what a send without an address says of an error of the stack's (CHANGELOG.md, known issues).
+    let told = ["EAGAIN", "ECONNRESET", "ENOBUFS", "ENOMEM"];
+    assert!(errnos.iter().all(|errno| told.contains(errno)), "{counts:?}");
+    assert!(errnos.iter().any(|errno| ["ENOBUFS", "ENOMEM"].contains(errno)), "there was enough: {counts:?}");
+    assert!(!run.stderr().contains("panicked"), "{}", run.describe());
 }

@@ -103,7 +103,12 @@ const PACKAGES: &[Package] = &[
     ),
     package(Test, "golang-1.19-go", File("/usr/lib/go-1.19/bin/go"), "builds Go's own tests"),
     package(Test, "golang-1.19-src", File("/usr/share/go-1.19/src/net/net_test.go"), "Go's own tests"),
-    package(Test, "strace", Program("strace"), "counts the system calls of a program under test"),
+    package(
+        Test,
+        "strace",
+        Program("strace"),
+        "counts the system calls of a program under test, and makes those of the supervisor fail",
+    ),
 ];
 
 /// Installs as root: `$@` are the packages.

@@ -12,13 +12,15 @@ use std::time::Duration;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-static POOL: Pool =
-    Pool { queue: Mutex::new(Queue { jobs: VecDeque::new(), idle: 0 }), come: Condvar::new() };
+static POOL: Pool = Pool::of(MOST);
 
 /// How long a thread stays that has nothing to do.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// Runs `job` at once, on a thread on which it may wait.
+/// Guests decide how many calls wait. The next ones wait for a thread.
+const MOST: usize = 512;
+
+/// Runs `job` on a thread on which it may wait: at once, unless 512 others do that.
 ///
 /// # Errors
 /// `EAGAIN` if there can be no thread. The job is dropped then.
@@ -27,26 +29,36 @@ pub fn on_a_thread(job: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 struct Pool {
+    most: usize,
     queue: Mutex<Queue>,
     come: Condvar,
 }
 
 struct Queue {
-    /// Each has an idle thread that is about to take it.
+    /// To be taken by idle threads, or by those that become idle if there are as many as may be.
     jobs: VecDeque<Job>,
     idle: usize,
+    threads: usize,
 }
 
 impl Pool {
+    const fn of(most: usize) -> Self {
+        let queue = Queue { jobs: VecDeque::new(), idle: 0, threads: 0 };
+        Pool { most, queue: Mutex::new(queue), come: Condvar::new() }
+    }
+
     fn run(&'static self, job: Job) -> io::Result<()> {
         let mut queue = self.lock();
-        if queue.idle > queue.jobs.len() {
+        if queue.idle > queue.jobs.len() || queue.threads >= self.most {
             queue.jobs.push_back(job);
             self.come.notify_one();
             return Ok(());
         }
+        queue.threads += 1;
         drop(queue);
-        thread::Builder::new().name("netshunt-waits".into()).spawn(move || self.serve(job)).map(drop)
+        let thread = thread::Builder::new().name("netshunt-waits".into());
+        let begun = thread.spawn(move || self.serve(job)).map(drop);
+        begun.inspect_err(|_| self.lock().threads -= 1)
     }
 
     fn serve(&self, first: Job) {
@@ -60,6 +72,7 @@ impl Pool {
             let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
             queue.idle -= 1;
             next = queue.jobs.pop_front();
+            queue.threads -= usize::from(next.is_none());
         }
     }
 
@@ -89,6 +102,33 @@ mod tests {
         let mut all: Vec<i32> = (0..20).map(|_| told.recv_timeout(DEADLINE).unwrap().0).collect();
         all.sort_unstable();
         assert_eq!(all, Vec::from_iter(0..20));
+    }
+
+    #[test]
+    fn beyond_the_most_jobs_wait_for_a_thread() {
+        static FEW: Pool = Pool::of(2);
+        let (tell, told) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
+        let gone = std::sync::Arc::new(Mutex::new(gone));
+        for number in 0..6 {
+            let (tell, gone) = (tell.clone(), gone.clone());
+            let job = move || {
+                tell.send(number).unwrap();
+                assert!(gone.lock().unwrap().recv().is_err());
+            };
+            FEW.run(Box::new(job)).unwrap();
+        }
+        let mut begun = [told.recv_timeout(DEADLINE).unwrap(), told.recv_timeout(DEADLINE).unwrap()];
+        begun.sort_unstable();
+        assert_eq!(begun, [0, 1]);
+        {
+            let queue = FEW.lock();
+            assert_eq!((queue.threads, queue.jobs.len(), told.try_recv().is_err()), (2, 4, true));
+        }
+        drop(go);
+        let mut rest: Vec<i32> = (0..4).map(|_| told.recv_timeout(DEADLINE).unwrap()).collect();
+        rest.sort_unstable();
+        assert_eq!(rest, [2, 3, 4, 5]);
     }
 
     #[test]
