@@ -17,10 +17,11 @@ static POOL: Pool = Pool::of(MOST);
 /// How long a thread stays that has nothing to do.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// Guests decide how many calls wait. The next ones wait for a thread.
-const MOST: usize = 512;
+/// More than a machine runs by default (kernel.pid_max): a guest that fills them with blocking connects past the stack has
+/// as many threads itself, and nobody else's calls wait for its own. The next ones wait for a thread.
+const MOST: usize = 32 * 1024;
 
-/// Runs `job` on a thread on which it may wait: at once, unless 512 others do that.
+/// Runs `job` on a thread on which it may wait: at once, unless some ten thousand others do that.
 ///
 /// # Errors
 /// `EAGAIN` if there can be no thread. The job is dropped then.

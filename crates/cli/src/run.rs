@@ -19,11 +19,6 @@ use crate::front::{self, Side};
 use crate::status::Leave;
 use crate::{here, logging, say, sys};
 
-/// Each blocking connect(2) on the host waits on a thread of its own. More than a machine runs by
-/// default (kernel.pid_max): a guest that fills them has as many threads itself, and nobody else's
-/// calls wait for its own.
-const BLOCKING_THREADS: usize = 32 * 1024;
-
 /// `netshunt run`.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Leave> {
     here::proc()?;
@@ -62,11 +57,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Leave> {
 
 /// The runtime that the supervisor's control plane runs in.
 pub(crate) fn runtime() -> anyhow::Result<Runtime> {
-    Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .build()
-        .context("cannot start the runtime")
+    Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }
 
 /// Builds the backends of a composition: link, then shunt.

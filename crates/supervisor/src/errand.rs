@@ -9,6 +9,9 @@ use netshunt_notify::Notification;
 use crate::pending::{Pending, answer};
 use crate::sys::Thread;
 
+/// How often a call is repeated that was interrupted by a signal of ours; a file system of the guest's may say so for ever.
+const AGAIN: usize = 16;
+
 /// One such call. [`Waits`](crate::waits::Waits) interrupts it.
 #[derive(Debug)]
 pub(crate) struct Errand {
@@ -35,14 +38,15 @@ impl Errand {
     /// On a thread that may wait: performs the call and answers.
     pub(crate) fn run(&self, pending: &Pending, mut call: impl FnMut() -> Result<(), i32>) {
         *self.lock() = Stage::Running(Thread::current());
-        let result = loop {
-            match call() {
-                Err(libc::EINTR) if !self.interrupted.load(Ordering::SeqCst) => {}
-                result => break result,
+        let mut result = call();
+        for _ in 0..AGAIN {
+            if result != Err(libc::EINTR) || self.is_interrupted() {
+                break;
             }
-        };
+            result = call();
+        }
         *self.lock() = Stage::Over;
-        // Nobody else answers. Only an interrupt gives EINTR.
+        // Nobody else answers.
         if let Some(notification) = pending.take() {
             self.answer(notification, result);
         }
@@ -58,13 +62,18 @@ impl Errand {
         !matches!(*stage, Stage::Over)
     }
 
+    fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn is_over(&self) -> bool {
         matches!(*self.lock(), Stage::Over)
     }
 
     fn answer(&self, notification: Notification, result: Result<(), i32>) {
         match result {
-            Err(libc::EINTR) if !self.timed => notification.restart(),
+            // Without a signal for it the guest would see errno 512.
+            Err(libc::EINTR) if !self.timed && self.is_interrupted() => notification.restart(),
             result => answer(notification, result),
         }
     }

@@ -489,8 +489,7 @@ impl Calls {
     }
 }
 
-/// How many calls may wait on threads of their own. Half of what a tokio runtime has by default, so that
-/// bypassed connects, which are not counted here, keep room.
+/// How many calls may wait on threads of their own, bypassed connects aside, which are not counted here.
 const WAITING: usize = 256;
 
 /// One of them.
