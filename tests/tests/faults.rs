@@ -74,7 +74,9 @@ impl Tally {
         }
         let goes_on = wrong.is_empty();
         if !goes_on {
-            self.wrong.push(format!("{fault:?}: {wrong:#?}\n{injected:#?}\n{}", served.last_words()));
+            let told = format!("{fault:?}: {wrong:#?}\n{injected:#?}\n{}", served.last_words());
+            println!("{told}");
+            self.wrong.push(told);
         }
         goes_on
     }

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use netshunt_tests::{FAR4, HOST4, Running, TestLink, Trap, World, eventually, until};
+use netshunt_tests::{FAR4, HOST4, Running, TestLink, Trap, World, eventually, listens, until};
 
 use crate::injector::{Fault, Injector, most_by_a_thread};
 
@@ -221,6 +221,8 @@ impl Served<'_> {
         self.running.kill();
         // What it had published is free again only then.
         eventually("the supervisor ends with its front", || !self.is_alive());
+        let free = || self.scene.world.host.inside(|| !listens(PUBLISHED));
+        eventually("its link does, too", free);
         for left in fs::read_dir(&self.scene.private).expect("ours").flatten() {
             let _ = fs::remove_file(left.path());
         }
