@@ -95,7 +95,8 @@ pub(crate) struct Call<'a> {
 
 impl Call<'_> {
     fn place(&self, at: TargetAddr, length: usize) -> Result<std::ops::Range<usize>, Fault> {
-        let start = at.0.checked_sub(self.base).and_then(|start| usize::try_from(start).ok()).ok_or(Fault::Access)?;
+        let start =
+            at.0.checked_sub(self.base).and_then(|start| usize::try_from(start).ok()).ok_or(Fault::Access)?;
         let end = start.checked_add(length).filter(|end| *end <= SIZE).ok_or(Fault::Access)?;
         Ok(start..end)
     }
