@@ -259,7 +259,7 @@ fn killed_during_the_start_they_leave_nothing() {
 
 #[test]
 fn killed_at_a_random_moment_they_leave_nothing() {
-    let times = if is_nightly() { 200 } else { 40 };
+    let times = if is_nightly() { 1000 } else { 40 };
     let chance = RandomState::new();
     each(0..times, |scene, turn| {
         let delay = Duration::from_micros(chance.hash_one(turn) % LONGEST);

@@ -61,7 +61,7 @@ enum Task {
     Setup,
     /// Everything CI runs: fmt, clippy, doc, kernel, unit tests, end-to-end tests as root and not
     Test {
-        /// The large sizes: 200 random kills, 10 million swapped addresses and 200,000 connects
+        /// The large sizes: 1,000 random kills, 10 million swapped addresses and 200,000 connects
         #[arg(long)]
         nightly: bool,
         /// Only the groups named, separated by commas

@@ -45,7 +45,12 @@ const EXCUSABLE: &[&str] = &[
     "ENOTCONN",
     "ETIMEDOUT",
     "EPIPE",
+    NOTHING,
 ];
+
+/// libslirp closes in order what the guest has reset, where it had read all that there was: a client outside whose
+/// connection was never accepted may hear nothing else.
+const NOTHING: &str = "nothing from libslirp";
 
 pub(crate) fn is_excusable(came: &str) -> bool {
     EXCUSABLE.contains(&came)
@@ -152,7 +157,8 @@ impl Served<'_> {
         let seed = self.turns;
         self.running.write(format!("{seed}\n").as_bytes()).ok()?;
         let client = thread::scope(|scope| {
-            let client = scope.spawn(|| self.scene.world.far.inside(|| from_outside(seed)));
+            let client =
+                scope.spawn(|| self.scene.world.far.inside(|| from_outside(seed, self.scene.link())));
             client.join().expect("it panics at nothing")
         });
         let line =
@@ -230,7 +236,7 @@ impl Served<'_> {
 }
 
 /// Connects from the far side to the guest's server, which sends back what it gets.
-fn from_outside(seed: usize) -> String {
+fn from_outside(seed: usize, link: TestLink) -> String {
     let block: Vec<u8> = (0..100_000_usize).map(|n| ((n * n + seed * 7919) >> 3) as u8).collect();
     let talk = || -> std::io::Result<Vec<u8>> {
         let patience = Duration::from_secs(20);
@@ -252,6 +258,7 @@ fn from_outside(seed: usize) -> String {
     };
     match talk() {
         Ok(got) if got == block => "ok".to_owned(),
+        Ok(got) if got.is_empty() && link == TestLink::Slirp => NOTHING.to_owned(),
         Ok(got) if got.len() < block.len() && block.starts_with(&got) => {
             format!("WRONG the end in order after {} of {}", got.len(), block.len())
         }
