@@ -216,6 +216,13 @@ fn a_connection_that_cannot_be_brought_to_its_socket_has_failed() {
     these(true, &faults, Some("netshunt-stack"));
 }
 
+/// Of two guests that were connected the one that had connected waited for ever.
+#[test]
+fn a_connection_between_guests_that_cannot_be_brought_is_reset() {
+    let faults = [9, 10, 11, 12].map(|when| ("epoll_ctl", "ENOMEM", when));
+    these(true, &faults, Some("netshunt-stack"));
+}
+
 /// Part of a stream looked like all of it.
 #[test]
 fn connections_of_a_supervisor_that_is_killed_are_reset() {

@@ -365,7 +365,11 @@ impl Machine {
             })?;
             let flags =
                 EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLET;
-            self.epoll.add(entered.0.visitor.as_fd(), EpollEvent::new(flags, id))?;
+            if let Err(error) = self.epoll.add(entered.0.visitor.as_fd(), EpollEvent::new(flags, id)) {
+                // Nobody will come for it; and P of a direct one is closed, which its guest hears.
+                drop(self.shared.arrivals.take(entered.0.at, cookie));
+                return Err(error.into());
+            }
             Ok(entered)
         });
         match entered {
