@@ -41,6 +41,28 @@ fn a_dissolved_end_cannot_listen_where_others_park_whatever_may_be_reached() {
     between(&["--net=link,host-bypass", "--bypass=in:127.64.0.0/10", "--bypass=*"]);
 }
 
+#[test]
+fn each_gets_the_connection_that_it_asked_for() {
+    let world = World::new();
+    let program = world.program("paired.py");
+    let run = world.netshunt_with(["--net=link"]).command(["python3", &program]).run();
+    run.assert_success();
+    let expected = "dissolved {'Connection reset by peer'}\nagain 5\nshared True\n";
+    assert_eq!(run.stdout(), expected, "{}", run.describe());
+}
+
+/// Whatever ports of the loopback a rule opens, what waits there to be connected is not the guests'.
+#[test]
+fn no_guest_is_taken_for_the_far_side_of_another() {
+    let world = World::new();
+    let program = world.program("usurp.py");
+    let options = ["--net=link,host-bypass", "--bypass=127.0.0.1:32768-60999/tcp"];
+    let run = world.netshunt_with(options).command(["python3", &program]).run();
+    run.assert_success();
+    let expected = "dissolved Invalid argument False\nbound Address already in use False\n";
+    assert_eq!(run.stdout(), expected, "{}", run.describe());
+}
+
 /// shutdown(2) dissolves a parked socket, and nobody tells us: its port may be a service's of the host by the time that the
 /// stack's connection is up.
 #[test]

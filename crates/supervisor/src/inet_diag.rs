@@ -19,7 +19,8 @@ const COOKIE: usize = 40;
 const STATE: usize = 1;
 const FOUND_ID: usize = 4;
 const INODE: usize = 68;
-/// `TCP_LISTEN` (net/tcp_states.h).
+/// `TCP_SYN_SENT` and `TCP_LISTEN` (net/tcp_states.h).
+const SYN_SENT: u8 = 2;
 const LISTEN: u8 = 10;
 
 /// A netlink socket to ask.
@@ -65,6 +66,13 @@ impl Diag {
         Ok(self.ask(local, peer)?.filter(|found| found.state != LISTEN))
     }
 
+    /// Whether that socket is at `own` and waits for the first answer from `other`. Nobody can hold the lock of such a one: nothing is
+    /// copied from it or to it. A program outside that it was given to may have made something else of it.
+    pub(crate) fn is_opening(&self, cookie: Cookie, (own, other): (SocketAddrV4, SocketAddrV4)) -> bool {
+        let found = self.connection(own, other);
+        matches!(found, Ok(Some(found)) if found.cookie == cookie && found.state == SYN_SENT)
+    }
+
     fn ask(&self, local: SocketAddrV4, peer: SocketAddrV4) -> io::Result<Option<Found>> {
         match self.0.ask(SOCK_DIAG_BY_FAMILY, &question(local, peer))? {
             Ok(body) => read(&body).map(Some),
@@ -102,6 +110,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use super::*;
+    use crate::park::{Lot, Space};
     use crate::sys;
 
     #[test]
@@ -140,6 +149,22 @@ mod tests {
         drop(accepted);
         assert_eq!(diag.connection(far, own).unwrap(), None);
         assert_eq!(diag.connection(own, far).unwrap().map(|found| found.cookie), Some(cookie));
+    }
+
+    #[test]
+    fn one_that_waits_is_told_from_one_that_has_left_or_is_connected() {
+        let diag = Diag::new().unwrap();
+        let mut lot = Lot::new();
+        let g = sys::tcp_socket().unwrap();
+        let park = lot.listener("192.0.2.1:80".parse().unwrap(), 0).unwrap();
+        let space = Space::park(park, g.as_fd(), false).unwrap();
+        let own = Cookie(sys::cookie(g.as_fd(), libc::SO_COOKIE).unwrap());
+        assert!(diag.is_opening(own, space.ends()));
+        assert!(!diag.is_opening(Cookie(own.0 + 1), space.ends()));
+        let _p = space.join(false).unwrap();
+        assert!(!diag.is_opening(own, space.ends()));
+        sys::disconnect(g.as_fd()).unwrap();
+        assert!(!diag.is_opening(own, space.ends()));
     }
 
     #[test]

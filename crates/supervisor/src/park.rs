@@ -12,13 +12,17 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use crate::address::{canonical, for_family};
 use crate::sys;
 
 /// How many listeners at most. Each has an address of its own, which spreads the ephemeral ports
 /// of parked sockets: above some 10,000 on one address the kernel's port search gets slow.
-const PLACES: usize = 64;
+pub(crate) const PLACES: usize = 64;
+
+/// How long a call on a socket that is not connected may have its lock, on a busy machine.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Where sockets park. One per supervisor.
 #[derive(Debug)]
@@ -54,16 +58,10 @@ impl Lot {
         Lot { hasher: RandomState::new(), places: [const { None }; PLACES] }
     }
 
-    /// Where to park a socket that is at `own`. `destination` only spreads the load.
-    pub(crate) fn listener(
-        &mut self,
-        destination: SocketAddr,
-        own: Option<SocketAddr>,
-    ) -> io::Result<SocketAddrV4> {
-        let index = self.hasher.hash_one(destination) as usize % PLACES;
-        let first = self.place(index)?;
-        // A P that a guest has (stack/direct.rs) would be connected to itself.
-        if own == Some(first.into()) { self.place((index + 1) % PLACES) } else { Ok(first) }
+    /// The `nth` place to try to park a socket at. `destination` only spreads the load.
+    pub(crate) fn listener(&mut self, destination: SocketAddr, nth: usize) -> io::Result<SocketAddrV4> {
+        let first = self.hasher.hash_one(destination) as usize % PLACES;
+        self.place((first + nth) % PLACES)
     }
 
     fn place(&mut self, index: usize) -> io::Result<SocketAddrV4> {
@@ -82,7 +80,7 @@ impl Lot {
 
 impl Closed {
     pub(crate) fn new() -> io::Result<Self> {
-        Place::bound(random_loopback(&RandomState::new(), PLACES)).map(Closed)
+        Place::bound(random_loopback(&RandomState::new(), PLACES), false).map(Closed)
     }
 
     /// Ends the wait of a parked socket with the events of a refused connection. The caller keeps
@@ -128,7 +126,7 @@ impl Space {
     /// P: joined with G, which is connected from now on. Of either family: one of IPv6 sees G as v4-mapped.
     ///
     /// # Errors
-    /// `ECONNREFUSED` when G is gone.
+    /// `ECONNREFUSED` when G is gone, `ETIMEDOUT` when who is there does not answer.
     pub(crate) fn join(self, v6: bool) -> io::Result<OwnedFd> {
         let socket = sys::tcp_socket_of(v6)?;
         if v6 {
@@ -143,20 +141,22 @@ impl Space {
             Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => return Err(error),
             _ => {}
         }
-        // Over the loopback the handshake ran inside connect(2): an error is there by now.
+        // Over the loopback the handshake ran inside connect(2), unless one of the guest's own calls had G's lock at that moment.
+        // A P that is not connected must not be left: it would try again, whoever is at G's address by then.
+        let events = sys::poll_for(socket.as_fd(), libc::POLLOUT, PATIENCE);
         match sys::int_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR)? {
-            0 => Ok(socket),
+            0 if events & libc::POLLOUT != 0 => Ok(socket),
+            0 => Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
             errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }
 }
 
 impl Place {
-    fn bound(ip: Ipv4Addr) -> io::Result<Self> {
+    fn bound(ip: Ipv4Addr, shared: bool) -> io::Result<Self> {
         let socket = sys::tcp_socket()?;
-        let one = 1i32.to_ne_bytes();
-        // P shares this address (SO_REUSEPORT wants the same user on both).
-        sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, &one)?;
+        let shared = i32::from(shared).to_ne_bytes();
+        sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEPORT, &shared)?;
         sys::bind(socket.as_fd(), SocketAddrV4::new(ip, 0).into())?;
         match sys::local_name(socket.as_fd())? {
             Some(SocketAddr::V4(address)) => Ok(Place { socket, address, filler: None }),
@@ -165,7 +165,8 @@ impl Place {
     }
 
     fn listening(ip: Ipv4Addr) -> io::Result<Self> {
-        let mut place = Self::bound(ip)?;
+        // P shares this address (SO_REUSEPORT wants the same user on both).
+        let mut place = Self::bound(ip, true)?;
         // A queue of length 0 holds one connection; with that in it the kernel drops every SYN
         // (sk_acceptq_is_full() in tcp_conn_request(), net/ipv4/tcp_input.c).
         sys::listen(place.socket.as_fd(), 0)?;
@@ -205,7 +206,7 @@ mod tests {
     }
 
     fn park(lot: &mut Lot, guest: &OwnedFd, v6: bool) -> io::Result<Space> {
-        Space::park(lot.listener(FAR, None)?, guest.as_fd(), v6)
+        Space::park(lot.listener(FAR, 0)?, guest.as_fd(), v6)
     }
 
     fn events(fd: &OwnedFd) -> PollFlags {
@@ -263,6 +264,14 @@ mod tests {
         let space = park(&mut lot, &g, false).unwrap();
         drop(g);
         assert_eq!(space.join(false).unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
+    }
+
+    /// It would go on trying, and reach whoever comes there later.
+    #[test]
+    fn joining_who_does_not_answer_fails() {
+        let [ours, silent] = [0, 1].map(|n| Place::listening(Ipv4Addr::new(127, 91, 8, n + 1)).unwrap());
+        let space = Space { listener: ours.address, guest: silent.address };
+        assert_eq!(space.join(false).unwrap_err().raw_os_error(), Some(libc::ETIMEDOUT));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::Child;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use netshunt_backend::{Backend, Network};
 use netshunt_notify::{Features, Handler, Listener, Watch};
@@ -146,6 +146,7 @@ impl Prepared {
                 namespace_inode,
                 kinds: Mutex::default(),
                 lot: Mutex::new(Lot::new()),
+                diag: OnceLock::new(),
                 counts: Mutex::default(),
                 reported: Mutex::default(),
                 waiting: Arc::default(),

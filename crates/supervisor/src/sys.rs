@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, OnceLock};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use tokio::io::unix::AsyncFd;
@@ -554,11 +555,18 @@ pub(crate) fn accept(fd: BorrowedFd<'_>, flags: i32) -> io::Result<(OwnedFd, Opt
 
 /// What poll(2) says of one descriptor now: `POLL*` bits of those in `events`, and of those always told.
 pub(crate) fn poll_now(fd: BorrowedFd<'_>, events: i16) -> i16 {
+    poll_for(fd, events, Duration::ZERO)
+}
+
+/// The same as soon as there is something to say, or after `time`.
+pub(crate) fn poll_for(fd: BorrowedFd<'_>, events: i16, time: Duration) -> i16 {
     let mut fds = [libc::pollfd { fd: fd.as_raw_fd(), events, revents: 0 }];
+    let deadline = Instant::now() + time;
     loop {
-        match poll_once(&mut fds, Some(0)) {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match poll_once(&mut fds, Some(left.as_nanos() as u64)) {
             Ok(()) => return fds[0].revents,
-            // For one descriptor, without waiting, the kernel needs no more memory than it has (fs/select.c).
+            // For one descriptor the kernel needs no more memory than it has (fs/select.c).
             Err(error) if [Some(libc::EINTR), Some(libc::ENOMEM)].contains(&error.raw_os_error()) => {}
             Err(_) => return libc::POLLERR,
         }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,10 @@ use crate::address::{Address, STORAGE, canonical, destination, for_family, of_fa
 use crate::errand::Errand;
 use crate::flows::{Asked, Open};
 use crate::holders::Caller;
+use crate::inet_diag::Diag;
 use crate::inline::Inline;
 use crate::options::is_deferred;
-use crate::park::{Lot, Space};
+use crate::park::{Lot, PLACES, Space};
 use crate::pending::{Pending, answer};
 use crate::places;
 use crate::points::{BYPASS_CONNECTING, BYPASSED, PARKED, VERDICT};
@@ -115,18 +116,23 @@ impl Calls {
                 return self.once_more(attempt);
             }
             State::Connecting { space, .. } if nonblocking => {
-                // Locked: the stack's thread must not join it meanwhile. A guest cannot hold the lock of a socket
-                // that is not connected, as nothing is copied then.
-                let again = sys::start_connect(attempt.subject.fd(), space.again(v6));
-                if again.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EINPROGRESS)) {
-                    // shutdown(2) had dissolved it: this is another attempt, at another port.
-                    let _ = sys::disconnect(attempt.subject.fd());
-                    sockets.set(cookie, State::Idle);
+                let again = || sys::start_connect(attempt.subject.fd(), space.again(v6));
+                if self.is_waiting(cookie, space) {
+                    // Locked: the stack's thread must not join or refuse it meanwhile.
+                    again()
+                } else {
                     drop(sockets);
-                    self.stack.ask(Command::Drop { cookie });
-                    return Some(attempt);
+                    match guarded(&attempt.notification, again) {
+                        // shutdown(2) had dissolved it: this is another attempt, at another port.
+                        Err(libc::EINPROGRESS) => {
+                            let _ = guarded(&attempt.notification, || sys::disconnect(attempt.subject.fd()));
+                            self.connection_is_over(cookie);
+                            return Some(attempt);
+                        }
+                        result => answer(attempt.notification, result),
+                    }
+                    return None;
                 }
-                again
             }
             State::Connecting { .. } => {
                 drop(sockets);
@@ -164,7 +170,7 @@ impl Calls {
     /// does not look at the address. Should it after all, as it has been dissolved meanwhile, that is one of ours.
     fn once_more(&self, attempt: Attempt) -> Option<Attempt> {
         let Attempt { notification, subject, cookie, v6, .. } = &attempt;
-        let park = self.lot().listener(attempt.destination, None);
+        let park = self.lot().listener(attempt.destination, 0);
         let again = || sys::start_connect(subject.fd(), for_family(park?.into(), *v6));
         match guarded(notification, again) {
             result @ (Ok(()) | Err(libc::EFAULT | libc::EINVAL | libc::EISCONN)) => {
@@ -195,6 +201,14 @@ impl Calls {
     pub(super) fn lot(&self) -> MutexGuard<'_, Lot> {
         // Nothing panics half-way through a change.
         self.lot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody else has made anything of a parked socket, and holds its lock.
+    fn is_waiting(&self, cookie: Cookie, space: Space) -> bool {
+        let diag = self.diag.get_or_init(|| Diag::new().ok().map(Mutex::new)).as_ref();
+        diag.is_none_or(|diag| {
+            diag.lock().unwrap_or_else(PoisonError::into_inner).is_opening(cookie, space.ends())
+        })
     }
 
     fn connection_is_over(&self, cookie: Cookie) {
@@ -307,6 +321,14 @@ impl Calls {
             flow.close(Err(libc::EACCES));
             return notification.fail(libc::EACCES);
         };
+        match guarded(&notification, || Ok(self.is_where_others_park(&subject))) {
+            Ok(false) => {}
+            other => {
+                let errno = other.err().unwrap_or(libc::EINVAL);
+                flow.close(Err(errno));
+                return notification.fail(errno);
+            }
+        }
         // From here on the socket is the host's alone: it gets what it does not have yet. The rest again
         // would undo what one option does to another (IP_TOS to SO_PRIORITY).
         let known = self.sockets.lock().forget(cookie);
@@ -349,6 +371,13 @@ impl Calls {
         call.start();
     }
 
+    /// A P that was accepted and is dissolved (stack/direct.rs) still has the address that others are being connected to: on the
+    /// host it would be taken for what they wait for.
+    fn is_where_others_park(&self, subject: &Subject) -> bool {
+        let at = sys::local_name(subject.fd()).ok().flatten().map(canonical);
+        at.is_some_and(|at| self.lot().has(at))
+    }
+
     /// Gives the guest's socket what so far was only remembered.
     fn move_to_host(&self, subject: &Subject, cookie: Cookie, entry: &Entry, v6: bool) -> io::Result<()> {
         if let Some(on) = entry.v6only {
@@ -360,6 +389,7 @@ impl Calls {
         }
         let bound = entry.bound.map_or(Ok(()), |local| {
             self.may_bind(local).map_err(libc_error)?;
+            self.is_free(local)?;
             if entry.held {
                 self.let_go(cookie, subject.fd())?;
             }
@@ -380,14 +410,25 @@ impl Calls {
     fn park(&self, attempt: Attempt, to: SocketAddr, flow: Open) {
         let Attempt { notification, subject, cookie, v6, nonblocking, destination: shown } = attempt;
         let parking = || {
-            let own = sys::local_name(subject.fd())?.map(canonical);
-            let listener = self.lot().listener(to, own)?;
+            let own = sys::local_name(subject.fd())?.map(canonical).filter(|own| own.port() != 0);
             if v6 {
                 // Parks are IPv4 (there is only one ::1). The guest's own wish is in its entry.
                 let off = 0i32.to_ne_bytes();
                 let _ = sys::set_option(subject.fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &off);
             }
-            Space::park(listener, subject.fd(), v6)
+            // A P that was accepted and is dissolved (stack/direct.rs) has the address of a park: in that it would be connected
+            // to itself. And others may have the same, of which one can be in each.
+            for nth in 0..PLACES {
+                let listener = self.lot().listener(to, nth)?;
+                if own == Some(listener.into()) {
+                    continue;
+                }
+                match Space::park(listener, subject.fd(), v6) {
+                    Err(error) if own.is_some() && error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {}
+                    parked => return parked,
+                }
+            }
+            Err(libc_error(libc::EADDRNOTAVAIL))
         };
         let space = match guarded(&notification, parking) {
             Ok(space) => space,

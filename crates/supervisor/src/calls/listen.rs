@@ -58,6 +58,12 @@ impl Calls {
         if free || self.inbound(local, Proto::Tcp).0 == Verdict::Bypass { Ok(()) } else { Err(libc::EACCES) }
     }
 
+    /// Where sockets are parked a guest must not be, on the host: they would be connected to it. It is of the same user as we are,
+    /// and so could be (`SO_REUSEPORT`).
+    pub(super) fn is_free(&self, local: SocketAddr) -> io::Result<()> {
+        if self.lot().has(local) { Err(io::Error::from_raw_os_error(libc::EADDRINUSE)) } else { Ok(()) }
+    }
+
     /// The socket's cookie, if it can be bound as far as we know.
     fn unbound(&self, subject: &Subject) -> Result<Cookie, i32> {
         let cookie = subject.cookie;
@@ -80,6 +86,7 @@ impl Calls {
         for option in options.iter().filter(|o| is_deferred(o.level, o.name)) {
             let _ = sys::set_option(subject.fd(), option.level, option.name, &option.value);
         }
+        self.is_free(local)?;
         sys::bind(subject.fd(), for_family(local, v6))?;
         // From now on the host's own socket has it all.
         self.sockets.lock().forget(cookie);

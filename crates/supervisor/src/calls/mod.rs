@@ -18,7 +18,7 @@ mod unix;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use netshunt_backend::Backend;
 use netshunt_notify::{Duplicate, Fault, Features, GuestThread, Handler, Notification, TargetAddr};
@@ -28,6 +28,7 @@ use tracing::trace;
 use crate::FlowSink;
 use crate::ends::{End, Ends};
 use crate::heirlooms::Heirlooms;
+use crate::inet_diag::Diag;
 use crate::park::Lot;
 use crate::points::NOTIFICATION;
 use crate::routes::Routes;
@@ -64,6 +65,8 @@ pub(crate) struct Calls {
     /// Of sockets that guests named lately.
     pub(crate) kinds: Mutex<HashMap<Cookie, Kind>>,
     pub(crate) lot: Mutex<Lot>,
+    /// For whoever asks about a parked socket, if the kernel can tell.
+    pub(crate) diag: OnceLock<Option<Mutex<Diag>>>,
     pub(crate) counts: Mutex<BTreeMap<&'static str, u64>>,
     pub(crate) reported: Mutex<HashSet<String>>,
     /// Calls that wait on threads of their own.

@@ -96,8 +96,10 @@ impl Machine {
         if listeners.is_empty() {
             return None;
         }
-        let own = canonical(self.kernel.local_address(stack).ok()?);
-        listeners.into_iter().find_map(|listener| self.take_until(listener, Some(own)))
+        // Two that are bound to one port may connect to one port of several addresses, and their listeners' queues hold both.
+        let ends = (self.kernel.local_address(stack).ok()?, self.kernel.peer_address(stack).ok()?);
+        let ends = (canonical(ends.0), canonical(ends.1));
+        listeners.into_iter().find_map(|listener| self.take_until(listener, Some(ends)))
     }
 
     /// Brings P to the listener that it is to be accepted from.
@@ -106,9 +108,13 @@ impl Machine {
         sys::reset_when_closed(p.as_fd());
         let (guest, own) = space.ends();
         // A connect(2) that did not wait says 0 once more, if all is well: to us, not to who has it then.
-        let _ = sys::connect(p.as_fd(), for_family(guest.into(), self.listeners.is_v6(met.listener)));
+        let is_up =
+            sys::connect(p.as_fd(), for_family(guest.into(), self.listeners.is_v6(met.listener))).is_ok();
+        // Else it was reset meanwhile, and would be no connection at all to who accepts it: what the stack has accepted tells
+        // that as a relay does.
+        let direct = is_up.then_some((p, (own, guest)));
         let &Met { listener, id, stack, peer } = met;
-        self.arrive(listener, id, stack, peer, Some((p, (own, guest))));
+        self.arrive(listener, id, stack, peer, direct);
     }
 
     pub(super) fn begin_direct(&mut self, id: Id, direct: Direct) {

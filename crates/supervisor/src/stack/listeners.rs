@@ -317,8 +317,12 @@ impl Machine {
         self.take_until(listener, None);
     }
 
-    /// The same, up to the connection from that address, which is given to the caller instead.
-    pub(super) fn take_until(&mut self, listener: Id, wanted: Option<SocketAddr>) -> Option<Met> {
+    /// The same, up to the connection from the first of these addresses to the second, which is given to the caller instead.
+    pub(super) fn take_until(
+        &mut self,
+        listener: Id,
+        wanted: Option<(SocketAddr, SocketAddr)>,
+    ) -> Option<Met> {
         loop {
             let held = self.listeners.held.get(&listener)?;
             if held.waiting >= held.room {
@@ -333,12 +337,19 @@ impl Machine {
             };
             self.next += 1;
             match peer.internet().map(canonical) {
-                Ok(peer) if Some(peer) == wanted => return Some(Met { listener, id, stack, peer }),
+                Ok(peer) if wanted.is_some_and(|ends| self.is_between(stack, peer, ends)) => {
+                    return Some(Met { listener, id, stack, peer });
+                }
                 Ok(peer) if !self.arrive(listener, id, stack, peer, None) => return None,
                 Ok(_) => {}
                 Err(_) => self.kernel.abort(stack),
             }
         }
+    }
+
+    /// Whether an accepted connection from `peer` is the one from the first of those addresses to the second.
+    fn is_between(&self, stack: Socket, peer: SocketAddr, (from, to): (SocketAddr, SocketAddr)) -> bool {
+        peer == from && self.kernel.local_address(stack).is_ok_and(|local| canonical(local) == to)
     }
 
     /// Returns whether the listener is still there. `direct`: P is connected already, to a guest's socket.
