@@ -332,6 +332,22 @@ mod races {
 mod stalls {
     use super::*;
 
+    /// Where only root may open /dev/fuse, others get it in another way (fusermount3): this is ours.
+    fn fuse(range: &Range) -> String {
+        let folder = range.world.folder().join("open").display().to_string();
+        let fuse = format!("{folder}/fuse");
+        if !std::path::Path::new(&fuse).exists() {
+            let made =
+                [&["mkdir", "-m", "777", &folder][..], &["mknod", "-m", "666", &fuse, "c", "10", "229"]]
+                    .map(|words| Command::new(words[0]).args(&words[1..]).status());
+            assert!(
+                made.iter().all(|s| s.as_ref().is_ok_and(std::process::ExitStatus::success)),
+                "root makes device nodes"
+            );
+        }
+        fuse
+    }
+
     #[track_caller]
     fn attack(range: &Range, name: &str) {
         attack_over(range, name, range.compositions());
@@ -339,10 +355,7 @@ mod stalls {
 
     #[track_caller]
     fn attack_over(range: &Range, name: &str, compositions: &[&[&str]]) {
-        // Where only root may open /dev/fuse, others get it in another way (fusermount3): this is ours.
-        let fuse = range.world.folder().join("fuse").display().to_string();
-        let made = Command::new("mknod").args(["-m", "666", &fuse, "c", "10", "229"]).status();
-        assert!(made.is_ok_and(|status| status.success()), "root makes device nodes");
+        let fuse = fuse(range);
         for options in compositions {
             let before = range.allowed.heard();
             let run = range.guest(options, "stall", &[name, &fuse]).run();
@@ -376,6 +389,23 @@ mod stalls {
     #[test]
     fn a_socket_that_lingers_closed_during_a_call() {
         attack(&Range::of_waiting(), "linger");
+    }
+
+    #[test]
+    fn an_accepted_socket_that_lingers_with_the_supervisor() {
+        attack_over(&Range::of_waiting(), "returned", &[&["--net=link", "--deny=192.0.2.11"]]);
+    }
+
+    /// By a program outside that it was lent to, and that has connected it elsewhere.
+    #[test]
+    fn a_socket_that_is_being_connected_locked_outside() {
+        let range = Range::of_waiting();
+        let mut borrower = range.native("stall", &["borrower", &fuse(&range)]).start();
+        borrower.prints("ready");
+        attack_over(&range, "lent", &[&["--net=link", "--deny=192.0.2.11"]]);
+        let borrower = borrower.wait();
+        assert!(borrower.stdout().contains("somebody else: 0"), "{}", borrower.describe());
+        assert!(!borrower.stdout().contains("it holds nothing"), "{}", borrower.describe());
     }
 
     /// Past the stack, where we have forgotten it.

@@ -509,12 +509,134 @@ static void linger_attack(void)
 	}
 }
 
+/* A connection from another guest that this one had no descriptor for is the supervisor's until the next accept(2). It lingers, as
+ * its listener does, and nobody acknowledges its end while the other's lock is held. */
+static int returning;
+
+static void send_page_without_listener(void)
+{
+	close(returning);
+	send_page();
+}
+
+static void returned_attack(void)
+{
+	struct linger linger = { 1, 20 };
+	struct sockaddr_in a = at(LOOPBACK, 0);
+	socklen_t size = sizeof a;
+	struct rlimit all, none;
+	mount_fuse();
+	returning = tcp();
+	setsockopt(returning, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+	bind(returning, (void *)&a, sizeof a);
+	listen(returning, 1);
+	getsockname(returning, (void *)&a, &size);
+	held = tcp();
+	connect(held, (void *)&a, sizeof a);
+	getrlimit(RLIMIT_NOFILE, &all);
+	none = all, none.rlim_cur = 0;
+	setrlimit(RLIMIT_NOFILE, &none);
+	if (accept(returning, NULL, NULL) >= 0 || errno != EMFILE)
+		printf("it holds nothing\n");
+	setrlimit(RLIMIT_NOFILE, &all);
+	hold(send_page_without_listener);
+	close(returning);
+	/* Then it is missed. */
+	connect(tcp(), (void *)&a, sizeof a);
+}
+
+/* A socket that is being connected is lent to a program outside, which connects it to somebody else and holds its lock. Then the
+ * attempt fails. */
+static void lend(int to, int socket)
+{
+	char control[CMSG_SPACE(sizeof socket)] = { 0 }, byte = 0;
+	struct iovec data = { &byte, 1 };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+	struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+	rights->cmsg_level = SOL_SOCKET, rights->cmsg_type = SCM_RIGHTS, rights->cmsg_len = CMSG_LEN(sizeof socket);
+	memcpy(CMSG_DATA(rights), &socket, sizeof socket);
+	if (sendmsg(to, &message, 0) != 1)
+		printf("it holds nothing\n");
+}
+
+static struct sockaddr_un borrowers_name(void)
+{
+	char path[100];
+	snprintf(path, sizeof path, "%s.sock", fuse_device);
+	return path_name(path);
+}
+
+static void lent_attack(void)
+{
+	int borrower = socket(AF_UNIX, SOCK_STREAM, 0), few = 1;
+	struct sockaddr_un un = borrowers_name();
+	struct sockaddr_in silent = at(SILENT, 9);
+	held = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	setsockopt(held, IPPROTO_TCP, TCP_SYNCNT, &few, sizeof few);
+	if (!connect(held, (void *)&silent, sizeof silent) || errno != EINPROGRESS)
+		printf("it holds nothing\n");
+	if (connect(borrower, (void *)&un, sizeof un))
+		printf("it holds nothing\n");
+	lend(borrower, held);
+	if (read(borrower, &few, 1) != 1)
+		printf("it holds nothing\n");
+	ready();
+	/* Before it fails, and after. */
+	fcntl(held, F_SETFL, O_NONBLOCK);
+	for (;;)
+		connect(held, (void *)&silent, sizeof silent);
+}
+
+static void borrower(void)
+{
+	char control[CMSG_SPACE(sizeof held)], byte;
+	struct iovec data = { &byte, 1 };
+	struct msghdr message = { .msg_iov = &data, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+	struct sockaddr none = { AF_UNSPEC };
+	struct sockaddr_un un = borrowers_name();
+	struct sockaddr_in a = at(LOOPBACK, 0);
+	socklen_t size = sizeof a;
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0), other = tcp();
+	bind(other, (void *)&a, sizeof a);
+	listen(other, 1);
+	getsockname(other, (void *)&a, &size);
+	mount_fuse();
+	stuck_page = map_page();
+	unlink(un.sun_path);
+	bind(listener, (void *)&un, sizeof un);
+	chmod(un.sun_path, 0777);
+	listen(listener, 1);
+	printf("ready\n");
+	fflush(stdout);
+	int lender = accept(listener, NULL, NULL);
+	if (recvmsg(lender, &message, 0) == 1)
+		memcpy(&held, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof held);
+	fcntl(held, F_SETFL, 0);
+	connect(held, &none, sizeof none);
+	said("somebody else", connect(held, (void *)&a, sizeof a));
+	pid_t holder = fork();
+	if (!holder) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		send_page();
+		_exit(0);
+	}
+	usleep(300000);
+	if (waitpid(holder, NULL, WNOHANG))
+		printf("it holds nothing\n");
+	write(lender, &byte, 1);
+	/* Until the lender has ended, but not for ever: it may wait for this. */
+	struct pollfd gone = { lender, POLLIN, 0 };
+	poll(&gone, 1, 15000);
+	kill(server, SIGKILL);
+}
+
 #define ATTACK(name, length) static void name(void) { beside(name##_attack, length); }
 ATTACK(connects, 3)
 ATTACK(crowd, 3)
 ATTACK(datagram_page, 6)
 ATTACK(flag, 6)
 ATTACK(locked_bind, 4)
+ATTACK(lent, 6)
 ATTACK(linger, 4)
 ATTACK(locked_connect, 4)
 ATTACK(locked_option, 4)
@@ -522,15 +644,16 @@ ATTACK(locked_past, 4)
 ATTACK(locked_queue, 4)
 ATTACK(page, 5)
 ATTACK(path, 5)
+ATTACK(returned, 4)
 ATTACK(uffd, 5)
 
 int main(int argc, char **argv)
 {
 	static const struct attack attacks[] = {
 		{ "connects", connects }, { "crowd", crowd }, { "datagram_page", datagram_page }, { "flag", flag }, { "page", page },
-		{ "linger", linger }, { "locked_bind", locked_bind }, { "locked_connect", locked_connect },
+		{ "borrower", borrower }, { "lent", lent }, { "linger", linger }, { "locked_bind", locked_bind }, { "locked_connect", locked_connect },
 		{ "locked_option", locked_option }, { "locked_past", locked_past },
-		{ "locked_queue", locked_queue }, { "path", path }, { "uffd", uffd }, { 0 },
+		{ "locked_queue", locked_queue }, { "path", path }, { "returned", returned }, { "uffd", uffd }, { 0 },
 	};
 	if (argc < 3)
 		return 2;

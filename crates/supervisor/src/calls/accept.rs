@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -160,8 +160,9 @@ impl Calls {
                 notification.fail(libc::EFAULT);
                 return None;
             };
+            // It has the listener's SO_LINGER, and the last close of it may be ours.
             let (socket, from) = match accepted {
-                Ok(accepted) => accepted,
+                Ok((socket, from)) => (Duplicate::from(socket), from),
                 Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => return Some(notification),
                 Err(error) if error.raw_os_error() == Some(libc::ECONNABORTED) => continue,
                 Err(error) => {
@@ -185,7 +186,7 @@ impl Calls {
         &self,
         notification: Notification,
         listener: &Listener,
-        socket: OwnedFd,
+        socket: Duplicate,
         arrival: Arrival,
         flags: i32,
         since: Instant,
@@ -194,6 +195,7 @@ impl Calls {
         let (id, accepted) = match stage {
             Stage::Fresh { id } => (Some((id, false)), socket),
             Stage::Direct { id, accepted } => {
+                let accepted = Duplicate::from(accepted);
                 // What stood for it was made by the kernel, of its listener.
                 self.heirlooms.hand_down(socket.as_fd(), accepted.as_fd(), listener.v6);
                 let status =
@@ -206,8 +208,6 @@ impl Calls {
             }
             Stage::Returned { accepted, .. } => (None, accepted),
         };
-        // From inject() on it is the guest's too.
-        let accepted = Duplicate::from(accepted);
         if let Some((id, direct)) = id {
             if let Err(errno) = self.enter(accepted.as_fd(), listener.cookie, id, (local, peer), direct) {
                 // Its far side is not to take that for an end in order.
@@ -230,7 +230,7 @@ impl Calls {
             }
         }
         if notification.inject(accepted.as_fd(), flags & libc::SOCK_CLOEXEC != 0).is_err() {
-            self.bring_back(listener, accepted.into_fd(), local, peer);
+            self.bring_back(listener, accepted, local, peer);
         }
     }
 
@@ -262,7 +262,7 @@ impl Calls {
     }
 
     /// The listener's queue gets another P, by which the accepted socket is found again.
-    fn bring_back(&self, listener: &Listener, accepted: OwnedFd, local: SocketAddr, peer: SocketAddr) {
+    fn bring_back(&self, listener: &Listener, accepted: Duplicate, local: SocketAddr, peer: SocketAddr) {
         let brought = places::of(listener.fd.as_fd()).and_then(|place| {
             self.stack.arrivals().enter(|| {
                 let (stand_in, at) = places::visit(place, STAND_IN)?;

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use netshunt_notify::Duplicate;
+
 use super::thread::Id;
 use crate::sockets::Cookie;
 
@@ -33,7 +35,7 @@ pub(crate) enum Stage {
     Direct { id: Id, accepted: OwnedFd },
     /// It was accepted for a guest that could not take it (EMFILE, a signal): this is the accepted socket. A P
     /// that only stands for it waits in the queue.
-    Returned { accepted: OwnedFd, _stand_in: OwnedFd },
+    Returned { accepted: Duplicate, _stand_in: OwnedFd },
 }
 
 #[derive(Debug, Default)]

@@ -93,12 +93,14 @@ impl Machine {
     /// Nobody has the guest's socket any more.
     fn abandon(&mut self, id: Id) {
         let Some(Connection::Opening { request, stack, .. }) = self.connections.remove(&id) else { return };
-        let Connect { cookie, guest, v6, destination, flow, .. } = *request;
+        let Connect { cookie, guest, v6, space, destination, flow, .. } = *request;
         self.give_up(stack, destination);
         self.current.remove(&cookie);
         // Should it be in flight after all (SCM_RIGHTS): whoever receives it finds that it failed.
         self.sockets.lock().set(cookie, State::Failed { errno: libc::ECONNABORTED });
-        let _ = self.closed.refuse(guest.as_fd(), v6);
+        if self.is_waiting(cookie, space) {
+            let _ = self.closed.refuse(guest.as_fd(), v6);
+        }
         debug!(dst = %destination, "{ABANDONED}");
         flow.close(Ok(()));
     }
@@ -321,6 +323,11 @@ impl Machine {
             }
     }
 
+    /// Whether nobody else has made anything of a parked socket, and holds its lock.
+    fn is_waiting(&self, cookie: Cookie, space: Space) -> bool {
+        self.listeners.diag().is_none_or(|diag| diag.is_opening(cookie, space.ends()))
+    }
+
     fn up_and_reset(&mut self, id: Id) {
         self.up(id);
         if let Some(Connection::Open { relay, .. }) = self.connections.get(&id) {
@@ -338,7 +345,7 @@ impl Machine {
 
     /// Tells the guest that its connection failed.
     fn refuse(&mut self, request: Connect, errno: i32) {
-        let Connect { cookie, guest, v6, waiting, flow, .. } = request;
+        let Connect { cookie, guest, v6, space, waiting, flow, .. } = request;
         let blocking = waiting.iter().any(Pending::is_open);
         // Known before the guest can see an event. A blocking call has its errno as answer, and
         // SO_ERROR is then 0, as natively.
@@ -346,12 +353,21 @@ impl Machine {
         // Locked: the guest may ask for SO_ERROR as soon as it has its event, and half-way through
         // there would be another error to come.
         let mut sockets = self.sockets.lock();
-        sockets.set(cookie, state);
+        // Not if the guest has dissolved it meanwhile, and perhaps begun another attempt.
+        let is_this = matches!(sockets.state(cookie), State::Connecting { space: at, .. } if at == space);
+        if is_this {
+            sockets.set(cookie, state);
+        }
+        let is_waiting = is_this && self.is_waiting(cookie, space);
         let ended = match blocking {
-            // tcp_disconnect() leaves ECONNRESET behind.
-            true => sys::disconnect(guest.as_fd())
-                .and_then(|()| sys::int_option(guest.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR).map(drop)),
-            false => self.closed.refuse(guest.as_fd(), v6),
+            true => {
+                let ended = if is_waiting { sys::disconnect(guest.as_fd()) } else { Ok(()) };
+                // tcp_disconnect() leaves ECONNRESET behind.
+                ended
+                    .and_then(|()| sys::int_option(guest.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR).map(drop))
+            }
+            false if is_waiting => self.closed.refuse(guest.as_fd(), v6),
+            false => Ok(()),
         };
         drop(sockets);
         debug!(errno, "{REFUSED}");
