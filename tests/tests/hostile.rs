@@ -96,6 +96,24 @@ attacks! {
     a_program_that_is_not_readable: "threads" "unreadable" Anybody;
 }
 
+/// Where the guest may connect to itself, so that there is something to dissolve.
+#[test]
+fn dissolved_ends_of_a_connection_of_its_own() {
+    const COMPOSITIONS: &[&[&str]] = &[
+        &["--net=host-bypass", "--bypass=192.0.2.10:7000/tcp", "--bypass=127.0.0.1:7000/tcp"],
+        &["--net=link,host-bypass", "--bypass=192.0.2.10:7000/tcp", "--deny=192.0.2.11"],
+    ];
+    let range = Range::new();
+    assert!(
+        range.control("serve", &["dissolved"]) > 0,
+        "the control reached nothing: the attack proves nothing"
+    );
+    for options in COMPOSITIONS {
+        let run = range.repelled(options, "serve", &["dissolved"]);
+        assert!(!run.stdout().contains("its own: -1"), "{}", run.describe());
+    }
+}
+
 /// A local process that is no guest connects to where a listener waits for the supervisor.
 #[test]
 fn strangers_at_the_private_place_of_a_listener() {

@@ -82,6 +82,48 @@ static void bound(void)
 		}
 }
 
+/* Both ends of a connection of one's own are sockets of the host's: each is dissolved, and then goes elsewhere. */
+static void dissolved(void)
+{
+	const struct sockaddr none = { AF_UNSPEC };
+	struct sockaddr_in here = at(LOOPBACK, 0);
+	socklen_t size = sizeof here;
+	int listener = tcp(), one = 1;
+	said("bind", bind(listener, (void *)&here, sizeof here));
+	said("listen", listen(listener, 16));
+	getsockname(listener, (void *)&here, &size);
+	for (int i = 0; i < 12; i++)
+		EACH_FORBIDDEN(a) {
+			int ends[2] = { tcp() }, s;
+			said("its own", connect(ends[0], (void *)&here, sizeof here));
+			ends[1] = accept(listener, NULL, NULL);
+			s = ends[i & 1];
+			said("AF_UNSPEC", connect(s, &none, sizeof none));
+			switch (i >> 1) {
+			case 0: said("connect", connect(s, (void *)&a, sizeof a)); break;
+			case 1: said("sendto", sendto(s, "x", 1, MSG_NOSIGNAL, (void *)&a, sizeof a)); break;
+			case 2: said("fast open", sendto(s, "x", 1, MSG_NOSIGNAL | MSG_FASTOPEN, (void *)&a, sizeof a)); break;
+			case 3:
+				setsockopt(s, IPPROTO_TCP, TCP_FASTOPEN_CONNECT, &one, sizeof one);
+				said("later", connect(s, (void *)&a, sizeof a));
+				break;
+			case 4:
+				shutdown(s, SHUT_RDWR);
+				said("shut down", connect(s, (void *)&a, sizeof a));
+				break;
+			default:
+				said("the other, too", connect(ends[~i & 1], &none, sizeof none));
+				if (!connect(s, (void *)&here, sizeof here))
+					close(accept(listener, NULL, NULL));
+				said("AF_UNSPEC", connect(s, &none, sizeof none));
+				said("connect", connect(s, (void *)&a, sizeof a));
+			}
+			said("write", send(s, "x", 1, MSG_NOSIGNAL));
+			close(ends[0]);
+			close(ends[1]);
+		}
+}
+
 static int listeners[2], port;
 
 static void *swap(void *arg)
@@ -161,7 +203,7 @@ static void swapped_accept(void)
 int main(int argc, char **argv)
 {
 	static const struct attack attacks[] = {
-		{ "bound", bound }, { "states", states }, { "swapped_accept", swapped_accept }, { 0 },
+		{ "bound", bound }, { "dissolved", dissolved }, { "states", states }, { "swapped_accept", swapped_accept }, { 0 },
 	};
 	return dispatch(attacks, argc, argv);
 }
