@@ -2,12 +2,15 @@
 """Connects to sockets that wait on the host's loopback to be connected, from where they are connected to: what a rule of the user's
 that names their ports lets a guest do."""
 import ctypes
+import errno
 import os
 import select
 import socket
 import struct
 import sys
 import time
+
+NOBODY = struct.pack("H14x", socket.AF_UNSPEC)
 
 
 def waiting():
@@ -54,6 +57,16 @@ def bound(at):
     return one
 
 
+def bound_after(at):
+    """It has its option on the host by then."""
+    one = socket.socket()
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    assert one.connect_ex(("127.0.0.1", 50000)) == errno.ECONNREFUSED
+    assert ctypes.CDLL(None).connect(one.fileno(), NOBODY, 16) == 0
+    one.bind(at)
+    return one
+
+
 # Below the ports that are the host's.
 server = socket.socket()
 server.bind(("127.0.0.1", 3000))
@@ -64,6 +77,11 @@ accepted, _ = server.accept()
 clients = [client()]
 while is_connected(clients[-1], 0.2):
     clients.append(client())
-assert ctypes.CDLL(None).connect(accepted.fileno(), struct.pack("H14x", socket.AF_UNSPEC), 16) == 0
+assert ctypes.CDLL(None).connect(accepted.fileno(), NOBODY, 16) == 0
+try:
+    accepted.bind(("127.0.0.1", 0))
+except OSError as error:
+    print(error.strerror)
 clients.append(usurp("dissolved", lambda _: accepted))
 clients.append(usurp("bound", bound))
+clients.append(usurp("bound after", bound_after))

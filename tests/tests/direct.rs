@@ -59,7 +59,12 @@ fn no_guest_is_taken_for_the_far_side_of_another() {
     let options = ["--net=link,host-bypass", "--bypass=127.0.0.1:32768-60999/tcp"];
     let run = world.netshunt_with(options).command(["python3", &program]).run();
     run.assert_success();
-    let expected = "dissolved Invalid argument False\nbound Address already in use False\n";
+    let expected = "\
+Invalid argument
+dissolved Invalid argument False
+bound Address already in use False
+bound after Address already in use False
+";
     assert_eq!(run.stdout(), expected, "{}", run.describe());
 }
 

@@ -10,7 +10,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -70,11 +70,6 @@ impl Lot {
         }
         let place = Place::listening(random_loopback(&self.hasher, index))?;
         Ok(self.places[index].insert(place).address)
-    }
-
-    /// Whether that is one of them.
-    pub(crate) fn has(&self, address: SocketAddr) -> bool {
-        self.places.iter().flatten().any(|place| SocketAddr::from(place.address) == address)
     }
 }
 
@@ -187,6 +182,20 @@ pub(crate) fn random_loopback(hasher: &RandomState, index: usize) -> Ipv4Addr {
     Ipv4Addr::new(127, 64 | (a & 63), b, c.clamp(1, 254))
 }
 
+/// Whether that may be one of them, of whatever supervisor.
+pub(crate) fn is_private(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 127 && ip.octets()[1] & 0xc0 == 64)
+}
+
+/// Whether a socket is where others are parked, by whatever supervisor: they would take it for what they wait for, and be connected
+/// to it. That is a P that a guest has accepted and dissolved (stack/direct.rs). No guest's own socket has SO_REUSEPORT at such an
+/// address.
+pub(crate) fn is_at_one(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let at = sys::local_name(socket)?.map(canonical);
+    let is_private = at.is_some_and(|at| is_private(at.ip()));
+    Ok(is_private && sys::int_option(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT)? != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
@@ -264,6 +273,15 @@ mod tests {
         let space = park(&mut lot, &g, false).unwrap();
         drop(g);
         assert_eq!(space.join(false).unwrap_err().raw_os_error(), Some(libc::ECONNREFUSED));
+    }
+
+    #[test]
+    fn every_place_is_known_to_be_private() {
+        let hasher = RandomState::new();
+        assert!((0..1000).all(|index| is_private(random_loopback(&hasher, index).into())));
+        for ip in ["127.63.255.255", "127.128.0.0", "128.64.0.1", "::1"] {
+            assert!(!is_private(ip.parse().unwrap()), "{ip}");
+        }
     }
 
     /// It would go on trying, and reach whoever comes there later.

@@ -14,6 +14,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::address::{canonical, for_family};
+use crate::park::is_at_one;
 use crate::sys;
 
 /// Of linux/in.h: the port is chosen by connect(2), when it need not be free for every peer.
@@ -25,10 +26,16 @@ const IP_BIND_ADDRESS_NO_PORT: i32 = 24;
 /// # Errors
 /// `EINVAL` if G is bound or connected.
 pub(crate) fn occupy(guest: BorrowedFd<'_>, v6: bool, ip: Ipv4Addr) -> io::Result<SocketAddrV4> {
+    // Before its options are touched: by one of them it is known.
+    if is_at_one(guest)? {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
     if v6 {
         // Places are IPv4 (there is only one ::1). The guest's own wish is in its entry.
         sys::set_option(guest, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &0i32.to_ne_bytes())?;
     }
+    // With it, which it may have of an attempt past the stack, others of the same user could join it there.
+    sys::set_option(guest, libc::SOL_SOCKET, libc::SO_REUSEPORT, &0i32.to_ne_bytes())?;
     sys::bind(guest, for_family(SocketAddrV4::new(ip, 0).into(), v6))?;
     of(guest)
 }

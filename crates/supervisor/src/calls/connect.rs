@@ -24,8 +24,8 @@ use crate::flows::{Asked, Open};
 use crate::holders::Caller;
 use crate::inet_diag::Diag;
 use crate::inline::Inline;
-use crate::options::is_deferred;
-use crate::park::{Lot, PLACES, Space};
+use crate::options::{REUSE_PORT, StackOption, is_deferred};
+use crate::park::{self, Lot, PLACES, Space, is_private};
 use crate::pending::{Pending, answer};
 use crate::places;
 use crate::points::{BYPASS_CONNECTING, BYPASSED, PARKED, VERDICT};
@@ -321,7 +321,7 @@ impl Calls {
             flow.close(Err(libc::EACCES));
             return notification.fail(libc::EACCES);
         };
-        match guarded(&notification, || Ok(self.is_where_others_park(&subject))) {
+        match guarded(&notification, || park::is_at_one(subject.fd())) {
             Ok(false) => {}
             other => {
                 let errno = other.err().unwrap_or(libc::EINVAL);
@@ -371,25 +371,15 @@ impl Calls {
         call.start();
     }
 
-    /// A P that was accepted and is dissolved (stack/direct.rs) still has the address that others are being connected to: on the
-    /// host it would be taken for what they wait for.
-    fn is_where_others_park(&self, subject: &Subject) -> bool {
-        let at = sys::local_name(subject.fd()).ok().flatten().map(canonical);
-        at.is_some_and(|at| self.lot().has(at))
-    }
-
     /// Gives the guest's socket what so far was only remembered.
     fn move_to_host(&self, subject: &Subject, cookie: Cookie, entry: &Entry, v6: bool) -> io::Result<()> {
         if let Some(on) = entry.v6only {
             let on = i32::from(on).to_ne_bytes();
             let _ = sys::set_option(subject.fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &on);
         }
-        for option in entry.options.iter().filter(|o| is_deferred(o.level, o.name)) {
-            let _ = sys::set_option(subject.fd(), option.level, option.name, &option.value);
-        }
+        set_deferred(subject, &entry.options, entry.bound)?;
         let bound = entry.bound.map_or(Ok(()), |local| {
             self.may_bind(local).map_err(libc_error)?;
-            self.is_free(local)?;
             if entry.held {
                 self.let_go(cookie, subject.fd())?;
             }
@@ -528,6 +518,24 @@ impl Calls {
             pending.answer(Err(errno(&error)));
         }
     }
+}
+
+/// The options that so far were only remembered, for a socket that is to be bound on the host. It is of the same user as we are, and
+/// so could share the address of a park (`SO_REUSEPORT`): where those are it does not.
+pub(super) fn set_deferred(
+    subject: &Subject,
+    options: &[StackOption],
+    bound: Option<SocketAddr>,
+) -> io::Result<()> {
+    for option in options.iter().filter(|o| is_deferred(o.level, o.name)) {
+        let _ = sys::set_option(subject.fd(), option.level, option.name, &option.value);
+    }
+    if bound.is_some_and(|local| is_private(local.ip())) {
+        // It may have it of an attempt before.
+        let (level, name) = REUSE_PORT;
+        sys::set_option(subject.fd(), level, name, &0i32.to_ne_bytes())?;
+    }
+    Ok(())
 }
 
 /// How many calls may wait on threads of their own, bypassed connects aside, which are not counted here.

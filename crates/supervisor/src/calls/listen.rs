@@ -9,10 +9,11 @@ use std::time::Instant;
 use netshunt_notify::Notification;
 use netshunt_policy::{Destination, Direction, Proto, Verdict};
 
+use super::connect::set_deferred;
 use super::{Calls, Subject, guarded};
 use crate::address::{canonical, for_family, of_family};
 use crate::flows::{Asked, Open};
-use crate::options::is_deferred;
+use crate::park;
 use crate::pending::answer;
 use crate::places;
 use crate::sockets::{Cookie, Entry, State};
@@ -58,12 +59,6 @@ impl Calls {
         if free || self.inbound(local, Proto::Tcp).0 == Verdict::Bypass { Ok(()) } else { Err(libc::EACCES) }
     }
 
-    /// Where sockets are parked a guest must not be, on the host: they would be connected to it. It is of the same user as we are,
-    /// and so could be (`SO_REUSEPORT`).
-    pub(super) fn is_free(&self, local: SocketAddr) -> io::Result<()> {
-        if self.lot().has(local) { Err(io::Error::from_raw_os_error(libc::EADDRINUSE)) } else { Ok(()) }
-    }
-
     /// The socket's cookie, if it can be bound as far as we know.
     fn unbound(&self, subject: &Subject) -> Result<Cookie, i32> {
         let cookie = subject.cookie;
@@ -75,6 +70,10 @@ impl Calls {
 
     /// What it has of the options that so far were only remembered goes with it.
     fn bind_on_host(&self, subject: &Subject, cookie: Cookie, local: SocketAddr, v6: bool) -> io::Result<()> {
+        // Before its options are touched: by one of them it is known.
+        if park::is_at_one(subject.fd())? {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
         let (v6only, options) = match self.sockets.lock().find(cookie) {
             Some(entry) => (entry.v6only, entry.options.clone()),
             None => (None, Vec::new()),
@@ -83,10 +82,7 @@ impl Calls {
             let on = i32::from(on).to_ne_bytes();
             let _ = sys::set_option(subject.fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &on);
         }
-        for option in options.iter().filter(|o| is_deferred(o.level, o.name)) {
-            let _ = sys::set_option(subject.fd(), option.level, option.name, &option.value);
-        }
-        self.is_free(local)?;
+        set_deferred(subject, &options, Some(local))?;
         sys::bind(subject.fd(), for_family(local, v6))?;
         // From now on the host's own socket has it all.
         self.sockets.lock().forget(cookie);
@@ -103,14 +99,12 @@ impl Calls {
 
     pub(super) fn listen_tcp(&self, notification: Notification, subject: Subject, v6: bool) {
         let since = Instant::now();
-        let host = match guarded(&notification, || sys::local_name(subject.fd())) {
-            Ok(name) => name.map(canonical).filter(|name| name.port() != 0),
+        let look = || Ok((sys::local_name(subject.fd())?, park::is_at_one(subject.fd())?));
+        let host = match guarded(&notification, look) {
+            Ok((_, true)) => return notification.fail(libc::EINVAL),
+            Ok((name, false)) => name.map(canonical).filter(|name| name.port() != 0),
             Err(errno) => return notification.fail(errno),
         };
-        // A P that was accepted and is dissolved (stack/direct.rs) is where others park.
-        if host.is_some_and(|host| self.lot().has(host)) {
-            return notification.fail(libc::EINVAL);
-        }
         let cookie = subject.cookie;
         let (bound, held, state) = {
             let sockets = self.sockets.lock();
