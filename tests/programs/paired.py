@@ -70,6 +70,27 @@ def again():
         return len(accepted)
 
 
+def anew():
+    """One end or the other is dissolved as soon as there is a connection, and connects anew."""
+    heard = set()
+    with listening(("127.0.0.1", 0), 5) as server:
+        for n in range(5 * COUNT):
+            ends = socket.create_connection(server.getsockname()), server.accept()[0]
+            one = ends[n % 2]
+            CONNECT(one.fileno(), NOBODY, len(NOBODY))
+            try:
+                one.connect(server.getsockname())
+                accepted, _ = server.accept()
+                one.sendall(b"x")
+                heard.add(accepted.recv(1))
+                accepted.close()
+            except OSError as error:
+                heard.add(error.strerror)
+            for end in ends:
+                end.close()
+    return heard
+
+
 def shared():
     """Clients in pairs that share a port, each to a server of its own: both wait for room, and get it at the same time."""
     servers = [listening(("127.0.0.1", 0), COUNT)]
@@ -112,4 +133,5 @@ def shared():
 
 print("dissolved", dissolved())
 print("again", again())
+print("anew", anew())
 print("shared", shared())

@@ -47,7 +47,7 @@ fn each_gets_the_connection_that_it_asked_for() {
     let program = world.program("paired.py");
     let run = world.netshunt_with(["--net=link"]).command(["python3", &program]).run();
     run.assert_success();
-    let expected = "dissolved {'Connection reset by peer'}\nagain 5\nshared True\n";
+    let expected = "dissolved {'Connection reset by peer'}\nagain 5\nanew {b'x'}\nshared True\n";
     assert_eq!(run.stdout(), expected, "{}", run.describe());
 }
 

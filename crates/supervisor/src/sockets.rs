@@ -158,6 +158,13 @@ impl Table {
         }
     }
 
+    /// A connection is over: its names stay known, unless the guest has dissolved it meanwhile and perhaps begun another.
+    pub(crate) fn end(&mut self, cookie: Cookie, local: SocketAddr, peer: SocketAddr) {
+        if self.state(cookie) == (State::Connected { local, peer }) {
+            self.set(cookie, State::Ended { local, peer });
+        }
+    }
+
     /// Forgets a socket: it is the host kernel's alone, or gone.
     pub(crate) fn forget(&mut self, cookie: Cookie) -> Option<Entry> {
         self.entries.remove(&cookie)
@@ -178,6 +185,22 @@ mod tests {
     use super::*;
 
     const FAILED: State = State::Failed { errno: libc::ECONNREFUSED };
+
+    #[test]
+    fn the_end_of_a_connection_says_nothing_of_the_next() {
+        let sockets = Sockets::default();
+        let mut table = sockets.lock();
+        let [local, peer, other] = [1, 2, 3].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        let next = State::Connected { local: other, peer };
+        for state in [State::Idle, FAILED, State::Listening, next] {
+            table.set(Cookie(1), state);
+            table.end(Cookie(1), local, peer);
+            assert_eq!(table.state(Cookie(1)), state);
+        }
+        table.set(Cookie(1), State::Connected { local, peer });
+        table.end(Cookie(1), local, peer);
+        assert_eq!(table.state(Cookie(1)), State::Ended { local, peer });
+    }
 
     #[test]
     fn idle_entries_are_bounded_and_live_ones_are_kept() {

@@ -167,7 +167,7 @@ impl Machine {
         };
         if self.current.get(&cookie) == Some(&id) {
             self.current.remove(&cookie);
-            self.sockets.lock().set(cookie, State::Ended { local, peer });
+            self.sockets.lock().end(cookie, local, peer);
         }
         debug!(dst = %peer, "{RELAY_ENDED}");
     }
@@ -289,7 +289,7 @@ impl Machine {
                 }
                 // The guest closed its socket meanwhile, or took it elsewhere.
                 debug!(dst = %destination, %error, "nobody waits for this connection any more");
-                self.forget(cookie, id);
+                self.give_back(cookie, space, id);
                 answer_all(waiting, Err(libc::ECONNABORTED));
                 return request.flow.close(Ok(()));
             }
@@ -378,10 +378,14 @@ impl Machine {
         answer_all(&waiting, Err(errno));
     }
 
-    fn forget(&mut self, cookie: Cookie, id: Id) {
+    /// An attempt came to nothing that the guest has given up, and perhaps begun another.
+    fn give_back(&mut self, cookie: Cookie, space: Space, id: Id) {
         if self.current.get(&cookie) == Some(&id) {
             self.current.remove(&cookie);
-            self.sockets.lock().forget(cookie);
+        }
+        let mut sockets = self.sockets.lock();
+        if matches!(sockets.state(cookie), State::Connecting { space: at, .. } if at == space) {
+            sockets.set(cookie, State::Idle);
         }
     }
 

@@ -21,7 +21,7 @@ use crate::address::{canonical, for_family};
 use crate::inet_diag::{Diag, Found};
 use crate::park::Space;
 use crate::points::RELAY_ENDED;
-use crate::sockets::{Cookie, State};
+use crate::sockets::Cookie;
 use crate::sys;
 
 /// How many ends are looked at in a second.
@@ -180,7 +180,7 @@ impl Machine {
         }
         if self.current.get(&cookie) == Some(&id) {
             self.current.remove(&cookie);
-            self.sockets.lock().set(cookie, State::Ended { local, peer });
+            self.sockets.lock().end(cookie, local, peer);
         }
         debug!(dst = %peer, "{RELAY_ENDED}");
     }
