@@ -222,7 +222,7 @@ impl Calls {
                 Ok(()) => {}
                 // We are short of something, which is not the guest's fault.
                 Err(libc::ENOBUFS) => {
-                    self.bring_back(listener, accepted.into_fd(), local, peer);
+                    self.bring_back(listener, accepted, local, peer);
                     return notification.fail(libc::ENOBUFS);
                 }
                 // As natively: the connection is lost.
