@@ -278,7 +278,7 @@ impl Running<'_> {
             self.kill();
             panic!("still running after {:?}: {alive:#?}\n{}", self.timeout, self.describe());
         };
-        Run::new(status, elapsed, self.folder.clone(), self.words.clone(), World::alive(&self.belongings))
+        Run::new(status, elapsed, self.folder.clone(), self.words.clone(), self.belongings.clone())
     }
 
     /// Kills it and all its descendants.

@@ -7,7 +7,8 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::files::sha256;
-use crate::{Flow, Path, Stats};
+use crate::processes::Belongings;
+use crate::{Flow, Path, Stats, World};
 
 /// The most bytes over the link when nothing of the guest's is: neighbour discovery and the like.
 const QUIET_BYTES: u64 = 16 << 10;
@@ -26,11 +27,10 @@ pub struct Run {
     pub flows: Vec<Flow>,
     /// What it counted; `None` if it wrote none.
     pub stats: Option<Stats>,
-    /// Its descendants that were still alive when it ended.
-    pub survivors: Vec<String>,
     /// Its own folder, where it ran.
     pub folder: PathBuf,
     words: Vec<String>,
+    belongings: Belongings,
 }
 
 impl Run {
@@ -39,11 +39,16 @@ impl Run {
         elapsed: Duration,
         folder: PathBuf,
         words: Vec<String>,
-        survivors: Vec<String>,
+        belongings: Belongings,
     ) -> Self {
         let flows = Flow::read(&folder.join("flows.json"));
         let stats = Stats::read(&folder.join("stats.json"));
-        Self { status, elapsed, flows, stats, survivors, folder, words }
+        Self { status, elapsed, flows, stats, folder, words, belongings }
+    }
+
+    /// Its descendants that are alive. One that ends is so a little longer than what serves it.
+    pub fn survivors(&self) -> Vec<String> {
+        World::alive(&self.belongings)
     }
 
     /// Where its standard output is.

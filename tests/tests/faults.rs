@@ -216,6 +216,13 @@ fn a_connection_that_cannot_be_brought_to_its_socket_has_failed() {
     these(true, &faults, Some("netshunt-stack"));
 }
 
+/// It was up already, and closed in order: the guest read the end of a stream of which nothing had come.
+#[test]
+fn a_connection_that_is_joined_and_cannot_be_watched_is_reset() {
+    let faults = [1, 2, 3, 5, 6, 7, 8].map(|when| ("epoll_ctl", "ENOMEM", when));
+    these(true, &faults, Some("netshunt-stack"));
+}
+
 /// Of two guests that were connected the one that had connected waited for ever.
 #[test]
 fn a_connection_between_guests_that_cannot_be_brought_is_reset() {

@@ -139,11 +139,17 @@ impl Space {
         // Over the loopback the handshake ran inside connect(2), unless one of the guest's own calls had G's lock at that moment.
         // A P that is not connected must not be left: it would try again, whoever is at G's address by then.
         let events = sys::poll_for(socket.as_fd(), libc::POLLOUT, PATIENCE);
-        match sys::int_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR)? {
-            0 if events & libc::POLLOUT != 0 => Ok(socket),
-            0 => Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
-            errno => Err(io::Error::from_raw_os_error(errno)),
+        let joined = match sys::int_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ERROR) {
+            Ok(0) if events & libc::POLLOUT != 0 => Ok(()),
+            Ok(0) => Err(io::Error::from_raw_os_error(libc::ETIMEDOUT)),
+            Ok(errno) => Err(io::Error::from_raw_os_error(errno)),
+            Err(error) => Err(error),
+        };
+        if joined.is_err() {
+            // It may be: G must not see a stream that ended in order.
+            sys::reset_when_closed(socket.as_fd());
         }
+        joined.map(|()| socket)
     }
 }
 

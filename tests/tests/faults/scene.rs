@@ -161,8 +161,12 @@ impl Served<'_> {
                 scope.spawn(|| self.scene.world.far.inside(|| from_outside(seed, self.scene.link())));
             client.join().expect("it panics at nothing")
         });
-        let line =
-            |text: &str| text.lines().filter(|line| line.starts_with('{')).nth(seed - 1).map(str::to_owned);
+        let line = |text: &str| {
+            // The last one may not be written to its end.
+            let whole =
+                text.split_inclusive('\n').filter(|line| line.starts_with('{') && line.ends_with('\n'));
+            whole.map(str::to_owned).nth(seed - 1)
+        };
         let mut found = None;
         until(PATIENCE, || {
             found = line(&self.running.stdout());
@@ -218,7 +222,8 @@ impl Served<'_> {
         assert!(ended, "netshunt does not end\n{}", self.last_words());
         let run = self.running.wait();
         run.assert_success();
-        assert!(run.survivors.is_empty(), "{}", run.describe());
+        let nothing_lives = until(PATIENCE, || run.survivors().is_empty());
+        assert!(nothing_lives, "{:#?}\n{}", run.survivors(), run.describe());
         let left: Vec<_> = fs::read_dir(&self.scene.private).expect("ours").flatten().collect();
         assert!(left.is_empty(), "{left:?}");
     }

@@ -306,7 +306,7 @@ impl Calls {
     fn copy(&self, notification: &Notification, subject: Subject) -> Result<Call, i32> {
         let kind = sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_TYPE).map_err(|e| errno(&e))?;
         let route = self.route(notification, &subject, kind)?;
-        let limits = Limits::of(&subject, kind);
+        let limits = Limits::of(&subject, kind)?;
         let attached = Attached::of(&subject);
         let (mut messages, flags) = match notification.call() {
             libc::SYS_sendto => (message::beside(notification, &limits, &attached)?, notification.int_arg(3)),

@@ -263,7 +263,9 @@ impl Machine {
                 return Err(io::Error::from_raw_os_error(libc::ECONNABORTED));
             }
             if met.is_none() {
-                self.epoll.add(p.as_fd(), EpollEvent::new(EDGES, id))?;
+                // It is joined already: a close in order would be the end of a stream.
+                let added = self.epoll.add(p.as_fd(), EpollEvent::new(EDGES, id));
+                added.inspect_err(|_| sys::reset_when_closed(p.as_fd()))?;
             }
             sockets.set(cookie, State::Connected { local, peer: shown });
             // From here on a guest can hold the socket's lock, by a send that waited for this: it is not called.
@@ -287,7 +289,7 @@ impl Machine {
                     self.current.remove(&cookie);
                     return self.refuse(*request, error.raw_os_error().unwrap_or(libc::EIO));
                 }
-                // The guest closed its socket meanwhile, or took it elsewhere.
+                // The guest closed its socket meanwhile, or took it elsewhere; or it was joined and reset.
                 debug!(dst = %destination, %error, "nobody waits for this connection any more");
                 self.give_back(cookie, space, id);
                 answer_all(waiting, Err(libc::ECONNABORTED));

@@ -56,7 +56,7 @@ impl Calls {
     }
 
     fn outgoing(&self, notification: &Notification, subject: &Subject, end: &Arc<End>) -> Result<Ask, i32> {
-        let limits = Limits::of_end(subject, end);
+        let limits = Limits::of_end(subject, end)?;
         let attached = Attached::of(subject);
         let (messages, flags) = match notification.call() {
             libc::SYS_sendto => (message::beside(notification, &limits, &attached)?, notification.int_arg(3)),

@@ -41,26 +41,27 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    pub(super) fn of(subject: &Subject, kind: i32) -> Self {
-        let buffer = || {
-            let size = sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_SNDBUF).unwrap_or_default();
-            usize::try_from(size).unwrap_or_default()
-        };
-        let datagram = match (kind, subject.kind) {
-            (libc::SOCK_STREAM, _) => None,
+    pub(super) fn of(subject: &Subject, kind: i32) -> Result<Self, i32> {
+        if kind == libc::SOCK_STREAM {
+            return Ok(Limits { datagram: None });
+        }
+        let buffer =
+            sys::int_option(subject.fd(), libc::SOL_SOCKET, libc::SO_SNDBUF).map_err(|e| errno(&e))?;
+        let buffer = usize::try_from(buffer).unwrap_or_default();
+        let datagram = match subject.kind {
             // unix_dgram_sendmsg().
-            (_, Kind::Unix) => Some(buffer().saturating_sub(32)),
+            Kind::Unix => buffer.saturating_sub(32),
             // Other families have limits of their own below this.
-            _ => Some(buffer().max(1 << 16)),
+            _ => buffer.max(1 << 16),
         };
-        Limits { datagram }
+        Ok(Limits { datagram: Some(datagram) })
     }
 
     /// The stack knows the limits of its own: this is only what is copied.
-    pub(super) fn of_end(subject: &Subject, end: &End) -> Self {
+    pub(super) fn of_end(subject: &Subject, end: &End) -> Result<Self, i32> {
         match end.is_netlink() {
             true => Self::of(subject, libc::SOCK_RAW),
-            false => Limits { datagram: Some(MOST_DATAGRAM) },
+            false => Ok(Limits { datagram: Some(MOST_DATAGRAM) }),
         }
     }
 }
@@ -276,6 +277,7 @@ mod tests {
     use netshunt_notify::{Features, GuestThread, Tid};
 
     use super::*;
+    use crate::sockets::Cookie;
     use crate::sys::arena::{Call, SIZE};
 
     const BASE: u64 = 1 << 20;
@@ -301,9 +303,21 @@ mod tests {
             place.copy_from_slice(&word.to_ne_bytes());
         }
         let call = Call { base: BASE, args, memory: RefCell::new(&mut memory) };
-        let thread = GuestThread::open(Tid(nix::unistd::gettid().as_raw()), &Features::detect().unwrap());
-        let thread = thread.unwrap();
+        let thread = thread();
         Ok(read(&call, &Attached::for_test(&thread, Kind::Unix))?.pop_front().unwrap())
+    }
+
+    fn thread() -> GuestThread {
+        GuestThread::open(Tid(nix::unistd::gettid().as_raw()), &Features::detect().unwrap()).unwrap()
+    }
+
+    /// Its datagrams were too long, all of them.
+    #[test]
+    fn a_limit_that_cannot_be_asked_for_is_an_error() {
+        let no_socket = std::fs::File::open("/dev/null").unwrap();
+        let fd = std::os::fd::OwnedFd::from(no_socket).into();
+        let subject = Subject { fd, thread: thread(), cookie: Cookie(1), kind: Kind::Unix, end: None };
+        assert_eq!(Limits::of(&subject, libc::SOCK_DGRAM).unwrap_err(), libc::ENOTSOCK);
     }
 
     #[test]
