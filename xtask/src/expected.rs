@@ -3,7 +3,7 @@
 
 /// The least number of tests that must pass, by group. Raise it when tests are added.
 pub(crate) const MINIMUM: &[(&str, usize)] = &[
-    ("unit", 593),
+    ("unit", 594),
     ("e2e-slirp-root", 386),
     ("e2e-slirp-user", 386),
     ("e2e-passt-user", 270),

@@ -107,7 +107,7 @@ impl Sink {
 /// Writes until the end is announced; returns how many lines could not be written.
 fn write_all(lines: &Receiver<Entry>, mut to: Box<dyn Write + Send>, name: &Path) -> u64 {
     let mut lost = 0;
-    let mut torn = false;
+    let (mut torn, mut said) = (false, false);
     while let Ok(Entry::Line(line)) = lines.recv() {
         let mut text = if torn { b"\n".to_vec() } else { Vec::with_capacity(256) };
         serde_json::to_writer(&mut text, &line).expect("plain fields are JSON, and a Vec takes them");
@@ -116,10 +116,12 @@ fn write_all(lines: &Receiver<Entry>, mut to: Box<dyn Write + Send>, name: &Path
             Ok(()) => torn = false,
             Err((written, error)) => {
                 // The disk may have room again later: once is enough to say so.
-                if lost == 0 {
+                if !said {
                     say::line(format_args!("flow log {}: {error}", name.display()));
+                    said = true;
                 }
-                lost += 1;
+                // One that lacks no more than its end is there: the next line brings that.
+                lost += u64::from(written + 1 < text.len());
                 torn |= written > 0;
             }
         }
@@ -270,21 +272,32 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_full_disk_tears_one_line_and_the_rest_is_whole() {
-        let whole = serde_json::to_string(&line("b")).unwrap();
+    /// Writes three lines to a disk with this much room, until somebody makes more; how many are told to be missing, and
+    /// which lines of the file are whole.
+    fn three_lines(room: usize) -> (u64, Vec<bool>) {
         let bytes = Arc::default();
-        let disk = Disk { bytes: Arc::clone(&bytes), room: whole.len() + 1 + 10, start: None };
+        let disk = Disk { bytes: Arc::clone(&bytes), room, start: None };
         let (queue, lines) = sync_channel(8);
         for comm in ["a", "b", "c"] {
             queue.send(Entry::Line(line(comm).into())).unwrap();
         }
         queue.send(Entry::End).unwrap();
-        assert_eq!(write_all(&lines, Box::new(disk), Path::new("log")), 1);
+        let lost = write_all(&lines, Box::new(disk), Path::new("log"));
         let text = String::from_utf8(bytes.lock().unwrap().clone()).unwrap();
-        let parsed: Vec<bool> =
-            text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()).collect();
-        assert_eq!(parsed, [true, false, true], "{text}");
+        let is_whole = |line| serde_json::from_str::<serde_json::Value>(line).is_ok();
+        (lost, text.lines().map(is_whole).collect())
+    }
+
+    #[test]
+    fn a_full_disk_tears_one_line_and_the_rest_is_whole() {
+        let whole = serde_json::to_string(&line("b")).unwrap();
+        assert_eq!(three_lines(whole.len() + 1 + 10), (1, vec![true, false, true]));
+    }
+
+    #[test]
+    fn a_line_that_lacks_only_its_end_is_not_missing() {
+        let whole = serde_json::to_string(&line("b")).unwrap();
+        assert_eq!(three_lines(whole.len() + 1 + whole.len()), (0, vec![true; 3]));
     }
 
     #[test]
